@@ -1,0 +1,166 @@
+//! What clients and servers say to each other, once the wire's handshake is done. Frames carry these, postcard-encoded,
+//! as their header; a write's `Envelope` travels as the frame's raw payload and goes to the log as it is.
+//!
+//! A wire format (rule 11): variants are only ever appended.
+
+use serde::{Deserialize, Serialize};
+
+use crate::command::{Outcome, Refusal};
+use crate::query::{Answer, Query};
+use crate::types::{Revision, StateHash};
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the client, unique among its requests in flight on the connection; the response repeats it.
+    pub id: u64,
+    /// How long the client will wait, from the server's receipt, in milliseconds. The server answers by then.
+    pub timeout_ms: u32,
+    /// What is asked.
+    pub body: RequestBody,
+}
+
+/// What is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RequestBody {
+    /// Apply the envelope in the frame's payload. A follower forwards it to the leader.
+    Write,
+    /// Read the store.
+    Read {
+        /// What to read.
+        query: Query,
+        /// How fresh it must be.
+        consistency: Consistency,
+    },
+    /// This node's own view, without any other node's help.
+    NodeStatus,
+    /// This node's state hash, of `revision`, or of its current one.
+    StateHash {
+        /// The revision; kept for the latest ones only.
+        revision: Option<Revision>,
+    },
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Sees every write acknowledged before the read began (§6.4).
+    Linearizable,
+    /// As linearizable; cheaper where the cluster has leases switched on.
+    Lease,
+    /// What this node has applied, however old.
+    Local,
+}
+
+/// A response.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Response {
+    /// The request's.
+    pub id: u64,
+    /// The leader this node knows, for the client's next request.
+    pub leader: Option<NodeAddress>,
+    /// The answer.
+    pub body: Result<ResponseBody, RequestError>,
+}
+
+/// Where a node's clients reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeAddress {
+    /// The node's id.
+    pub id: u64,
+    /// `HOST:PORT`.
+    pub address: String,
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResponseBody {
+    /// The write was applied, or refused by the store (the same on every replica).
+    Written(Result<Outcome, Refusal>),
+    /// What the read found.
+    Answer(Answer),
+    /// The node's own view.
+    NodeStatus(NodeStatus),
+    /// The hash of the state at `revision`, or `None` if that one is not kept or not reached yet.
+    StateHash {
+        /// The revision asked for, or the current one.
+        revision: Revision,
+        /// The hash.
+        hash: Option<StateHash>,
+    },
+}
+
+/// One node's view of itself and its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub id: u64,
+    /// The cluster, once formed: 32 hexadecimal digits.
+    pub cluster: Option<String>,
+    /// Its role, as `raftctl status` prints it: `leader`, `follower`, `candidate`, `pre_candidate`, `forming`, ..
+    pub role: String,
+    /// Its term.
+    pub term: u64,
+    /// The leader it knows.
+    pub leader: Option<u64>,
+    /// Its commit index.
+    pub commit_index: u64,
+    /// The index it has applied.
+    pub applied_index: u64,
+    /// The store's revision there.
+    pub revision: Revision,
+    /// The last change of leader it saw, and why.
+    pub last_change: Option<LeaderChange>,
+    /// All members it knows, itself included, by id, with the address for clients where it is known.
+    pub members: Vec<MemberAddress>,
+}
+
+/// A member and where clients reach it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberAddress {
+    /// The member's id.
+    pub id: u64,
+    /// `HOST:PORT` for clients; `None` until this node has met it.
+    pub address: Option<String>,
+}
+
+/// A change of leader.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaderChange {
+    /// The new leader's term.
+    pub term: u64,
+    /// Why the election was held, as this node knows it.
+    pub reason: String,
+}
+
+/// Why a request has no answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct RequestError {
+    /// The class, which decides the client's next step and the exit code of `raftctl`.
+    pub kind: RequestErrorKind,
+    /// What happened, and what to do.
+    pub message: String,
+    /// For a write: `false` only if it certainly was not and never will be applied.
+    pub maybe_applied: bool,
+}
+
+/// The classes of [`RequestError`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RequestErrorKind {
+    /// No leader is known (an election, no quorum, or a cluster still forming). Worth a retry.
+    NoLeader,
+    /// The leader changed while the write was under way. Worth a retry, under the same session and sequence.
+    LeaderChanged,
+    /// Not answered within the request's time-out.
+    Timeout,
+    /// A limit is reached; nothing was done.
+    Overloaded,
+    /// Larger than this server takes.
+    TooLarge,
+    /// Not a request this server understands.
+    Invalid,
+    /// The server is stopping. Worth a retry at another node.
+    Stopping,
+}

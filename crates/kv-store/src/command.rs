@@ -1,0 +1,174 @@
+//! Commands and their outcomes: what is written to the log, and what the store says about it.
+//!
+//! Both are wire and disk formats (rule 11): variants are only ever appended.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::Revision;
+
+/// A change of the store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Gives `key` the value `value`.
+    Set {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// Only if the key does not exist.
+        if_absent: bool,
+    },
+    /// Removes one key.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// Removes keys that begin with `prefix`, in key order, at most [`crate::MAX_KEYS_PER_COMMAND`] of them (rule 13);
+    /// the caller repeats while the outcome says `more`.
+    DeletePrefix {
+        /// What the keys begin with.
+        prefix: Bytes,
+    },
+    /// Gives `key` the value `new` if its value is `expected`.
+    CompareAndSwap {
+        /// The key.
+        key: Bytes,
+        /// The value it must have.
+        expected: Bytes,
+        /// The value it then gets.
+        new: Bytes,
+    },
+    /// Adds to a decimal integer; a missing key counts as 0.
+    Increment {
+        /// The key.
+        key: Bytes,
+        /// What to add, negative to subtract.
+        by: i64,
+    },
+}
+
+/// What a command did, with the store's revision after it (changed or not).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The revision after the command; the current one if it changed nothing.
+    pub revision: Revision,
+    /// What it did.
+    pub effect: Effect,
+}
+
+/// What a command did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Of [`Command::Set`]: whether it was set (`false`: present already, with `if_absent`).
+    Set {
+        /// Whether the value is now the given one.
+        set: bool,
+    },
+    /// Of [`Command::Delete`] and [`Command::DeletePrefix`].
+    Deleted {
+        /// How many keys are gone.
+        keys: u64,
+        /// Whether keys with the prefix are left.
+        more: bool,
+    },
+    /// Of [`Command::CompareAndSwap`].
+    Swapped {
+        /// Whether the value was the expected one and is now the new one.
+        swapped: bool,
+    },
+    /// Of [`Command::Increment`]: the new value.
+    Incremented {
+        /// The new value.
+        value: i64,
+    },
+}
+
+/// Why a command was refused: the same on every replica, and nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The session is unknown and older than the window: whether an earlier try was applied is forgotten (rule 8).
+    #[error("the session is forgotten; open a new one, and check whether the write was applied before repeating it")]
+    SessionExpired,
+    /// The client said it has this answer already; a late duplicate.
+    #[error("request {sequence} of this session was answered before")]
+    AlreadyAnswered {
+        /// The request's sequence number.
+        sequence: u64,
+    },
+    /// The request's deadline had passed in cluster time when it came to be applied.
+    #[error("the request's deadline had passed before it could be applied")]
+    DeadlinePassed,
+    /// Too many live sessions, or too many kept replies in this one.
+    #[error("too many {what}; try again later")]
+    Overloaded {
+        /// What there is too much of.
+        what: Limit,
+    },
+    /// The value is no decimal integer of 64 bits, or the sum is none.
+    #[error("{0}")]
+    WrongType(NotAnInteger),
+    /// Key or value over the store's limit.
+    #[error("{what} has {size_bytes} bytes, the limit is {limit_bytes}")]
+    TooLarge {
+        /// The part that is too large.
+        what: Part,
+        /// Its size.
+        size_bytes: u64,
+        /// The limit.
+        limit_bytes: u64,
+    },
+    /// A key of no bytes.
+    #[error("a key has at least one byte")]
+    EmptyKey,
+    /// Bytes that are no command of a version this server knows.
+    #[error("the command is of a version or form this server does not know; upgrade the servers before the clients")]
+    Unreadable,
+}
+
+/// What can be too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limit {
+    /// Live sessions in the whole store.
+    Sessions,
+    /// Replies kept for one session.
+    KeptReplies,
+}
+
+/// What can be too large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// A key.
+    Key,
+    /// A value.
+    Value,
+}
+
+/// Why an increment is impossible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NotAnInteger {
+    /// The stored value is something else.
+    Value,
+    /// The sum does not fit 64 bits.
+    Overflow,
+}
+
+macro_rules! display_names {
+    ($($type:ident { $($variant:ident => $text:literal),* $(,)? })*) => {$(
+        impl core::fmt::Display for $type {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                f.write_str(match self { $(Self::$variant => $text),* })
+            }
+        }
+    )*};
+}
+
+display_names! {
+    Limit { Sessions => "live sessions", KeptReplies => "unanswered requests in this session" }
+    Part { Key => "the key", Value => "the value" }
+    NotAnInteger {
+        Value => "the value is not a decimal integer of 64 bits",
+        Overflow => "the sum does not fit in 64 bits",
+    }
+}

@@ -1,0 +1,65 @@
+//! Reads of the store and their answers.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::types::Revision;
+
+/// A read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Query {
+    /// One key.
+    Get {
+        /// The key.
+        key: Bytes,
+    },
+    /// Keys that begin with `prefix`, in key order.
+    Scan {
+        /// What the keys begin with; empty for all.
+        prefix: Bytes,
+        /// Begin at this key (inclusive) instead of the first.
+        from: Option<Bytes>,
+        /// At most so many; also cut at 1 MiB of keys and values (rule 13).
+        limit: u32,
+        /// Leave the values out.
+        keys_only: bool,
+    },
+}
+
+/// What a read found, with the store's revision at which it was read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The store's revision.
+    pub revision: Revision,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Found {
+    /// Of [`Query::Get`].
+    Value(Option<Item>),
+    /// Of [`Query::Scan`].
+    Items {
+        /// The keys, in order.
+        items: Vec<Item>,
+        /// Where the next page begins, if there is one.
+        next: Option<Bytes>,
+    },
+}
+
+/// One key with its latest value and metadata.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// The key.
+    pub key: Bytes,
+    /// Its value; empty where the query left values out.
+    pub value: Bytes,
+    /// The revision that created the key.
+    pub create_revision: Revision,
+    /// The revision that last changed it.
+    pub mod_revision: Revision,
+    /// How often it was written since it was created, from 1.
+    pub version: u64,
+}
