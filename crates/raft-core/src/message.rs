@@ -160,34 +160,36 @@ impl fmt::Display for Verdict {
     }
 }
 
+/// Without the sender's term, which the trace shows in front: `n1@2 → n3 AppendEntries prev=4@1 [5@2] commit=4`.
 impl fmt::Display for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let term = self.term;
         match &self.body {
-            Body::PreVote { last_log, .. } => write!(f, "PreVote term={term} last={last_log}"),
-            Body::PreVoteReply { verdict, .. } => write!(f, "PreVoteReply term={term} {verdict}"),
-            Body::RequestVote { last_log } => write!(f, "RequestVote term={term} last={last_log}"),
-            Body::RequestVoteReply { verdict } => write!(f, "RequestVoteReply term={term} {verdict}"),
+            Body::PreVote { last_log, .. } => write!(f, "PreVote term={} last={last_log}", self.term.next()),
+            Body::PreVoteReply { verdict, .. } => write!(f, "PreVoteReply {verdict}"),
+            Body::RequestVote { last_log } => write!(f, "RequestVote term={} last={last_log}", self.term),
+            Body::RequestVoteReply { verdict } => write!(f, "RequestVoteReply {verdict}"),
             Body::AppendEntries { prev, entries, commit } => {
-                write!(f, "AppendEntries term={term} prev={prev} [")?;
-                for (place, entry) in entries.iter().enumerate() {
-                    let space = if place == 0 { "" } else { " " };
-                    write!(f, "{space}{entry}")?;
-                }
+                write!(f, "AppendEntries prev={prev} [")?;
+                write_spaced(f, entries)?;
                 write!(f, "] commit={commit}")
             }
-            Body::AppendEntriesReply(AppendResult::Matched(index)) => {
-                write!(f, "AppendEntriesReply term={term} matched={index}")
-            }
+            Body::AppendEntriesReply(AppendResult::Matched(index)) => write!(f, "AppendEntriesReply matched={index}"),
             Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }) => {
-                write!(f, "AppendEntriesReply term={term} mismatch prev={prev} hint={hint}")
+                write!(f, "AppendEntriesReply mismatch at {prev}, hint {hint}")
             }
-            Body::Heartbeat { commit, round } => write!(f, "Heartbeat term={term} commit={commit} round={}", round.0),
-            Body::HeartbeatReply { round } => write!(f, "HeartbeatReply term={term} round={}", round.0),
-            Body::ReadIndex { id, .. } => write!(f, "ReadIndex term={term} id={}", id.0),
-            Body::ReadIndexReply { id, index, .. } => {
-                write!(f, "ReadIndexReply term={term} id={} index={index}", id.0)
-            }
+            Body::Heartbeat { commit, round } => write!(f, "Heartbeat commit={commit} round={}", round.0),
+            Body::HeartbeatReply { round } => write!(f, "HeartbeatReply round={}", round.0),
+            Body::ReadIndex { id, .. } => write!(f, "ReadIndex #{}", id.0),
+            Body::ReadIndexReply { id, index, .. } => write!(f, "ReadIndexReply #{} index={index}", id.0),
         }
     }
+}
+
+/// Entries as `5@2 6@2`.
+pub(crate) fn write_spaced(f: &mut fmt::Formatter<'_>, entries: &[Entry]) -> fmt::Result {
+    for (place, entry) in entries.iter().enumerate() {
+        let space = if place == 0 { "" } else { " " };
+        write!(f, "{space}{entry}")?;
+    }
+    Ok(())
 }

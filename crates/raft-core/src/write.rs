@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::message::write_spaced;
 use crate::types::{Entry, HardState, LogIndex};
 
 /// The number of a [`Write`]: rising by one, from 1, within an incarnation.
@@ -40,10 +41,7 @@ impl fmt::Display for Write {
         }
         if !self.entries.is_empty() {
             f.write_str(" [")?;
-            for (place, entry) in self.entries.iter().enumerate() {
-                let space = if place == 0 { "" } else { " " };
-                write!(f, "{space}{entry}")?;
-            }
+            write_spaced(f, &self.entries)?;
             f.write_str("]")?;
         }
         Ok(())

@@ -1,0 +1,137 @@
+//! What a server is told before it starts: its name, its timers, its limits and its seed.
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::types::{Configuration, Entry, HardState, Incarnation, LogIndex, NodeId, Term};
+
+use alloc::vec::Vec;
+
+/// The settings of one server's protocol. Fixed while it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Config {
+    /// This server.
+    pub id: NodeId,
+    /// Which start of its data directory this is (rule 3).
+    pub incarnation: Incarnation,
+    /// T: the shortest election timeout. Also for how long a follower that heard its leader grants no vote (§4.2.3).
+    pub election_timeout_min: Duration,
+    /// The longest election timeout, at least 2 T. Also for how long a leader leads without hearing a quorum (§6.2).
+    pub election_timeout_max: Duration,
+    /// How often a leader makes itself heard; below half of T, so that one lost heartbeat starts no election.
+    pub heartbeat_interval: Duration,
+    /// Decides every random choice of this server. Two servers with one seed would stand at the same moment for ever.
+    pub seed: u64,
+    /// About how many bytes of entries one AppendEntries carries. One entry is sent whatever its size.
+    pub max_append_bytes: usize,
+    /// How many AppendEntries may be on their way to one follower, unanswered; then the leader waits for an answer.
+    pub max_inflight_messages: usize,
+    /// How many bytes of entries may be on their way to one follower, unanswered.
+    pub max_inflight_bytes: usize,
+}
+
+impl Config {
+    /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight.
+    #[must_use]
+    pub const fn new(id: NodeId, incarnation: Incarnation, seed: u64) -> Self {
+        Self {
+            id,
+            incarnation,
+            election_timeout_min: Duration::from_millis(150),
+            election_timeout_max: Duration::from_millis(300),
+            heartbeat_interval: Duration::from_millis(30),
+            seed,
+            max_append_bytes: 1 << 20,
+            max_inflight_messages: 256,
+            max_inflight_bytes: 32 << 20,
+        }
+    }
+}
+
+/// What a server knows when it starts: read back from its disk.
+#[derive(Clone, Debug, Default)]
+pub struct Restored {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The configuration the cluster was formed with; a later one in the log takes its place.
+    pub initial: Configuration,
+    /// The log, from index 1.
+    pub entries: Vec<Entry>,
+}
+
+/// Why a server cannot start from what it was given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The longest election timeout is below twice the shortest.
+    ElectionTimeoutsTooClose,
+    /// The heartbeat interval is not below half the shortest election timeout, or zero.
+    HeartbeatTooSlow,
+    /// A limit is zero.
+    LimitZero,
+    /// The log does not begin at 1, has a gap, or its terms go backwards.
+    LogBroken {
+        /// The index that was expected.
+        expected: LogIndex,
+    },
+    /// The log holds an entry of a term that the hard state does not know: the hard state is an old copy.
+    HardStateBehindLog {
+        /// The hard state's term.
+        term: Term,
+        /// The last entry's.
+        log_term: Term,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ElectionTimeoutsTooClose => {
+                f.write_str("the longest election timeout must be at least twice the shortest; raise it")
+            }
+            Self::HeartbeatTooSlow => {
+                f.write_str("the heartbeat interval must be above zero and below half the shortest election timeout")
+            }
+            Self::LimitZero => f.write_str("a limit of zero lets nothing through; raise it"),
+            Self::LogBroken { expected } => write!(f, "the log is broken: entry {expected} is missing or out of order"),
+            Self::HardStateBehindLog { term, log_term } => {
+                write!(f, "the hard state is of term {term}, the log of term {log_term}: an old copy of the hard state")
+            }
+        }
+    }
+}
+
+impl core::error::Error for StartError {}
+
+impl Config {
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        if self.election_timeout_max < self.election_timeout_min * 2 {
+            return Err(StartError::ElectionTimeoutsTooClose);
+        }
+        if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 >= self.election_timeout_min {
+            return Err(StartError::HeartbeatTooSlow);
+        }
+        if self.max_append_bytes == 0 || self.max_inflight_messages == 0 || self.max_inflight_bytes == 0 {
+            return Err(StartError::LimitZero);
+        }
+        Ok(())
+    }
+}
+
+impl Restored {
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let mut expected = LogIndex(1);
+        let mut log_term = Term(0);
+        for entry in &self.entries {
+            if entry.position.index != expected || entry.position.term < log_term {
+                return Err(StartError::LogBroken { expected });
+            }
+            log_term = entry.position.term;
+            expected = expected.next();
+        }
+        if log_term > self.hard_state.term {
+            return Err(StartError::HardStateBehindLog { term: self.hard_state.term, log_term });
+        }
+        Ok(())
+    }
+}

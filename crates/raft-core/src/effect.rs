@@ -1,0 +1,232 @@
+//! What a server wants done. Everything in here may be executed at once, in order; what has to wait for the disk is
+//! emitted only after it (rule 1).
+
+use core::fmt;
+use core::time::Duration;
+
+use crate::input::ProposalId;
+use crate::message::{Message, ReadId};
+use crate::types::{LogIndex, LogPosition, NodeId, Term};
+use crate::write::Write;
+
+/// One effect of [`crate::Raft::step`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Send this. It may be lost, delayed, duplicated or overtaken.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        message: Message,
+    },
+    /// Write this to the disk, after all earlier writes, and answer with [`crate::Input::Persisted`].
+    Write(Write),
+    /// The log is committed up to here: apply it to the state machine (§3.5).
+    Committed {
+        /// The new commit index.
+        index: LogIndex,
+    },
+    /// The commands of a proposal are in this leader's log, one after the other. They are committed once the commit
+    /// index reaches them, and only if the entries there still have this term.
+    ProposalAccepted {
+        /// The proposal.
+        id: ProposalId,
+        /// Where its first command stands.
+        first: LogPosition,
+    },
+    /// This server does not lead; nothing was appended.
+    ProposalRefused {
+        /// The proposal.
+        id: ProposalId,
+        /// Who leads, as far as it knows.
+        leader: Option<NodeId>,
+    },
+    /// The read may be answered from the state machine once that has applied `index`.
+    ReadReady {
+        /// The read.
+        id: ReadId,
+        /// The read index.
+        index: LogIndex,
+    },
+    /// The read got no index; ask again under a new id.
+    ReadFailed {
+        /// The read.
+        id: ReadId,
+        /// Why.
+        reason: ReadFailure,
+    },
+    /// The role changed.
+    RoleChanged {
+        /// From this.
+        from: RoleName,
+        /// To this; possibly the same, in a later term.
+        to: RoleName,
+        /// In one line.
+        reason: Reason,
+    },
+    /// This server now knows who leads its term.
+    LeaderKnown {
+        /// The leader.
+        leader: NodeId,
+    },
+    /// A peer broke the protocol; what it said was ignored.
+    Misbehaved {
+        /// Who.
+        peer: NodeId,
+        /// How.
+        what: Misbehaviour,
+    },
+}
+
+/// The four roles (§3.3; §9.6 for the pre-candidate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RoleName {
+    /// Takes entries from a leader.
+    Follower,
+    /// Asks whether it could win before it disturbs anybody.
+    PreCandidate,
+    /// Stands for election.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// Why a role changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No leader was heard for an election timeout.
+    NoLeader {
+        /// For how long.
+        silence: Duration,
+    },
+    /// An election or a poll ended with neither a majority nor a leader.
+    NoOutcome,
+    /// A majority would vote for this server.
+    PollWon,
+    /// A majority voted for this server.
+    ElectionWon,
+    /// A majority refused.
+    VotesRefused,
+    /// Another server is in a later term.
+    HigherTerm {
+        /// Who.
+        seen_at: NodeId,
+        /// Which.
+        term: Term,
+    },
+    /// Another server leads this term.
+    LeaderHeard {
+        /// Who.
+        leader: NodeId,
+    },
+    /// This leader has not heard a majority for the longest election timeout (§6.2).
+    QuorumLost {
+        /// For how long.
+        silence: Duration,
+    },
+}
+
+/// Why a read got no index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ReadFailure {
+    /// No leader is known.
+    NoLeader,
+    /// The leader changed while the read was under way.
+    LeaderChanged,
+    /// Too many reads are waiting.
+    Overloaded,
+}
+
+/// How a peer broke the protocol. Never a reason to stop: one broken server must not take others with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    /// The sender is no member of the configuration.
+    NotAMember,
+    /// A term beyond [`Term::MAX_ACCEPTED`].
+    ImpossibleTerm,
+    /// Another server claims to lead a term that has a leader.
+    SecondLeader,
+    /// The entries are not consecutive from `prev`, or their terms are impossible.
+    MalformedEntries,
+    /// The entries contradict what is committed here.
+    ContradictsCommitted {
+        /// The index.
+        index: LogIndex,
+    },
+    /// A follower acknowledges what this leader never had.
+    AcknowledgedUnknown {
+        /// What it claims to hold.
+        index: LogIndex,
+    },
+}
+
+impl fmt::Display for RoleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Follower => "follower",
+            Self::PreCandidate => "pre-candidate",
+            Self::Candidate => "candidate",
+            Self::Leader => "leader",
+        })
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoLeader { silence } => write!(f, "no leader for {} ms", silence.as_millis()),
+            Self::NoOutcome => f.write_str("no majority either way in time"),
+            Self::PollWon => f.write_str("a majority would vote for it"),
+            Self::ElectionWon => f.write_str("a majority voted for it"),
+            Self::VotesRefused => f.write_str("a majority refused"),
+            Self::HigherTerm { seen_at, term } => write!(f, "{seen_at} is in term {term}"),
+            Self::LeaderHeard { leader } => write!(f, "{leader} leads"),
+            Self::QuorumLost { silence } => write!(f, "no majority heard for {} ms", silence.as_millis()),
+        }
+    }
+}
+
+impl fmt::Display for ReadFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoLeader => "no leader",
+            Self::LeaderChanged => "the leader changed",
+            Self::Overloaded => "too many reads",
+        })
+    }
+}
+
+impl fmt::Display for Misbehaviour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAMember => f.write_str("not a member"),
+            Self::ImpossibleTerm => f.write_str("impossible term"),
+            Self::SecondLeader => f.write_str("claims to lead a term that has a leader"),
+            Self::MalformedEntries => f.write_str("malformed entries"),
+            Self::ContradictsCommitted { index } => write!(f, "contradicts committed entry {index}"),
+            Self::AcknowledgedUnknown { index } => write!(f, "acknowledges {index}, which this leader never had"),
+        }
+    }
+}
+
+/// The one-line form of scripts, simulator and logs, without the `n1@2` of the server it happened at.
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { to, message } => write!(f, "→ {to} {message}"),
+            Self::Write(write) => fmt::Display::fmt(write, f),
+            Self::Committed { index } => write!(f, "committed {index}"),
+            Self::ProposalAccepted { id, first } => write!(f, "proposal #{} accepted at {first}", id.0),
+            Self::ProposalRefused { id, leader: Some(leader) } => {
+                write!(f, "proposal #{} refused: {leader} leads", id.0)
+            }
+            Self::ProposalRefused { id, leader: None } => write!(f, "proposal #{} refused: no leader", id.0),
+            Self::ReadReady { id, index } => write!(f, "read #{} ready at {index}", id.0),
+            Self::ReadFailed { id, reason } => write!(f, "read #{} failed: {reason}", id.0),
+            Self::RoleChanged { from, to, reason } => write!(f, "{from} → {to}: {reason}"),
+            Self::LeaderKnown { leader } => write!(f, "follows {leader}"),
+            Self::Misbehaved { peer, what } => write!(f, "ignored {peer}: {what}"),
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! What a server is told: the only things that ever change its state.
+
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::message::{Message, ReadId};
+use crate::types::{Incarnation, NodeId};
+use crate::write::WriteNumber;
+
+/// One input of [`crate::Raft::step`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// Time has passed: [`crate::Raft::next_wakeup`] is reached (or not; an early call does no harm).
+    Tick,
+    /// A message arrived.
+    Message {
+        /// Who sent it, as the handshake of the link proved.
+        from: NodeId,
+        /// The sender's incarnation, from the same handshake. One that is newer than the last known voids what the
+        /// older said; messages of an older one are dropped (rule 3).
+        incarnation: Incarnation,
+        /// The message.
+        message: Message,
+    },
+    /// Append these commands, in this order, if this server leads.
+    Propose {
+        /// The caller's name for the batch, repeated in the effect that answers.
+        id: ProposalId,
+        /// One command an entry.
+        commands: Vec<Bytes>,
+    },
+    /// At which index may a read that begins now be answered (§6.4)?
+    Read {
+        /// The caller's name for the read (or for a batch of them); never used twice.
+        id: ReadId,
+    },
+    /// The disk confirms this write and all before it.
+    Persisted(WriteNumber),
+    /// Messages to this peer were lost: its link broke, or its queue was full.
+    Unreachable {
+        /// The peer.
+        peer: NodeId,
+    },
+}
+
+/// The caller's name for a batch of proposals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProposalId(pub u64);

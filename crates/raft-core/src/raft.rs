@@ -1,0 +1,448 @@
+//! The state machine of the protocol: takes an input, decides by role and message, changes role in one place.
+
+use alloc::vec::Vec;
+
+use crate::config::{Config, Restored, StartError};
+use crate::durability::Durability;
+use crate::effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName};
+use crate::input::Input;
+use crate::invariants::Observation;
+use crate::log::Log;
+use crate::message::{AppendResult, Body, Message, ReadRound, Refusal};
+use crate::role::{Follower, Next, Role};
+use crate::shared::{Freshness, Shared};
+use crate::types::{Configuration, HardState, Incarnation, Instant, LogIndex, NodeId, Term};
+use crate::{election, reads, replication};
+
+/// One server's protocol.
+///
+/// A plain value: equal states given equal inputs take equal steps, bit for bit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Raft {
+    shared: Shared,
+    role: Role,
+}
+
+impl Raft {
+    /// Starts a server as a follower (§3.4) with what its disk holds.
+    ///
+    /// # Errors
+    /// If the settings contradict each other, or what was restored cannot be a server's state.
+    pub fn new(config: Config, restored: Restored, now: Instant) -> Result<Self, StartError> {
+        config.check()?;
+        restored.check()?;
+        let mut shared = Shared::new(config, restored, now);
+        let follower = election::become_follower(&mut shared, None);
+        Ok(Self { shared, role: Role::Follower(follower) })
+    }
+
+    // --- inputs --------------------------------------------------------------------------------------------------
+
+    /// Takes one input at `now` and appends what must be done to `effects`, in order.
+    ///
+    /// # Panics
+    /// On a bug of this crate, or of a driver that confirms writes it was not given. Never because of what a peer
+    /// sends.
+    pub fn step(&mut self, now: Instant, input: Input, effects: &mut Vec<Effect>) {
+        let before = cfg!(debug_assertions).then(|| self.observe());
+        self.shared.now = self.shared.now.max(now);
+        let next = self.handle(input);
+        self.become_next(next);
+        self.shared.finish_step(effects);
+        if let Some(before) = before {
+            self.observe().check_after(&before);
+        }
+    }
+
+    /// When [`Input::Tick`] is next due.
+    #[must_use]
+    pub fn next_wakeup(&self) -> Instant {
+        match &self.role {
+            Role::Follower(follower) => {
+                let retry = reads::retry_deadline(&self.shared, follower);
+                retry.map_or(follower.election_deadline, |retry| retry.min(follower.election_deadline))
+            }
+            Role::PreCandidate(pre_candidate) => pre_candidate.election_deadline,
+            Role::Candidate(candidate) => candidate.election_deadline,
+            Role::Leader(leader) => leader.heartbeat_deadline,
+        }
+    }
+
+    // --- what it is ----------------------------------------------------------------------------------------------
+
+    /// This server.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.shared.id()
+    }
+
+    /// Its current term.
+    #[must_use]
+    pub const fn term(&self) -> Term {
+        self.shared.current_term()
+    }
+
+    /// Its term and vote, on disk or on their way there.
+    #[must_use]
+    pub const fn hard_state(&self) -> HardState {
+        HardState { term: self.shared.current_term(), voted_for: self.shared.voted_for() }
+    }
+
+    /// Its role.
+    #[must_use]
+    pub const fn role(&self) -> RoleName {
+        self.role.name()
+    }
+
+    /// Who leads its term, as far as it knows; itself if it leads.
+    #[must_use]
+    pub const fn leader(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.shared.id()),
+        }
+    }
+
+    /// Up to where the log is committed, as far as it knows.
+    #[must_use]
+    pub const fn commit_index(&self) -> LogIndex {
+        self.shared.commit_index()
+    }
+
+    /// Up to where its log is on its own disk.
+    #[must_use]
+    pub const fn durable_index(&self) -> LogIndex {
+        self.shared.durability.durable_index()
+    }
+
+    /// Its log.
+    #[must_use]
+    pub const fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// The configuration in effect.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        self.shared.membership.current()
+    }
+
+    /// As a leader: up to where each follower's log is known to agree with its own, on the follower's disk.
+    #[must_use]
+    pub fn matched(&self) -> Vec<(NodeId, LogIndex)> {
+        match &self.role {
+            Role::Leader(leader) => leader.progress.iter().map(|(&peer, progress)| (peer, progress.matched)).collect(),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => Vec::new(),
+        }
+    }
+
+    pub(crate) const fn durability(&self) -> &Durability {
+        &self.shared.durability
+    }
+
+    fn observe(&self) -> Observation {
+        Observation::of(self, &self.role)
+    }
+
+    // --- the decision --------------------------------------------------------------------------------------------
+
+    fn handle(&mut self, input: Input) -> Next {
+        match input {
+            Input::Tick => self.handle_tick(),
+            Input::Message { from, incarnation, message } => self.handle_message(from, incarnation, message),
+            Input::Propose { id, commands } => {
+                match &mut self.role {
+                    Role::Leader(leader) => replication::handle_propose(&mut self.shared, leader, id, commands),
+                    Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                        let leader = self.leader();
+                        self.shared.emit(Effect::ProposalRefused { id, leader });
+                    }
+                }
+                Next::Stay
+            }
+            Input::Read { id } => {
+                match &mut self.role {
+                    Role::Leader(leader) => reads::handle_read(&mut self.shared, leader, id),
+                    Role::Follower(follower) => reads::handle_follower_read(&mut self.shared, follower, id),
+                    Role::PreCandidate(_) | Role::Candidate(_) => {
+                        self.shared.emit(Effect::ReadFailed { id, reason: ReadFailure::NoLeader });
+                    }
+                }
+                Next::Stay
+            }
+            Input::Persisted(number) => {
+                self.shared.durability.confirm(number);
+                self.shared.send_released();
+                self.handle_durable()
+            }
+            Input::Unreachable { peer } => {
+                match &mut self.role {
+                    Role::Leader(leader) => replication::handle_unreachable(leader, peer),
+                    Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {}
+                }
+                Next::Stay
+            }
+        }
+    }
+
+    fn handle_tick(&mut self) -> Next {
+        let now = self.shared.now;
+        match &mut self.role {
+            Role::Follower(follower) => {
+                if reads::retry_deadline(&self.shared, follower).is_some_and(|deadline| now >= deadline) {
+                    reads::handle_retry_timeout(&mut self.shared, follower);
+                }
+                if now >= follower.election_deadline {
+                    return election::handle_follower_timeout(&mut self.shared, follower);
+                }
+            }
+            Role::PreCandidate(pre_candidate) if now >= pre_candidate.election_deadline => {
+                return election::handle_candidate_timeout();
+            }
+            Role::Candidate(candidate) if now >= candidate.election_deadline => {
+                return election::handle_candidate_timeout();
+            }
+            Role::Leader(leader) if now >= leader.heartbeat_deadline => {
+                return replication::handle_heartbeat_timeout(&mut self.shared, leader);
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {}
+        }
+        Next::Stay
+    }
+
+    /// More is on disk than before.
+    fn handle_durable(&mut self) -> Next {
+        match &mut self.role {
+            Role::Candidate(candidate) => election::handle_own_vote_durable(&self.shared, candidate),
+            Role::Leader(leader) => {
+                replication::advance_commit(&mut self.shared, leader);
+                Next::Stay
+            }
+            Role::Follower(_) | Role::PreCandidate(_) => Next::Stay,
+        }
+    }
+
+    // --- messages ------------------------------------------------------------------------------------------------
+
+    fn handle_message(&mut self, from: NodeId, incarnation: Incarnation, message: Message) -> Next {
+        let Message { term, body } = message;
+        if from == self.shared.id() || !self.shared.membership.is_voter(from) {
+            self.shared.report(from, Misbehaviour::NotAMember);
+            return Next::Stay;
+        }
+        if term > Term::MAX_ACCEPTED {
+            self.shared.report(from, Misbehaviour::ImpossibleTerm);
+            return Next::Stay;
+        }
+        match self.shared.note_incarnation(from, incarnation) {
+            Freshness::Stale => return Next::Stay,
+            Freshness::Restarted => {
+                if let Role::Leader(leader) = &mut self.role {
+                    replication::handle_restart(&mut self.shared, leader, from);
+                }
+            }
+            Freshness::Current => {}
+        }
+        match self.compare_terms(term, &body) {
+            TermVerdict::Take => {}
+            TermVerdict::Adopt => {
+                self.shared.advance_term(term);
+                self.become_next(Next::Follower { leader: None, reason: Reason::HigherTerm { seen_at: from, term } });
+            }
+            TermVerdict::RefuseVote(refusal) => {
+                election::refuse_vote(&mut self.shared, from, refusal);
+                return Next::Stay;
+            }
+            TermVerdict::TellOurTerm => {
+                // An old leader steps down when it sees our term.
+                self.shared.send(from, Body::HeartbeatReply { round: ReadRound(0) });
+                return Next::Stay;
+            }
+            TermVerdict::Ignore => return Next::Stay,
+        }
+        self.dispatch(from, term, body)
+    }
+
+    /// What the term of a message means for it (§3.3: terms act as a logical clock; §4.2.3: who may move it).
+    fn compare_terms(&self, term: Term, body: &Body) -> TermVerdict {
+        let current = self.shared.current_term();
+        match body {
+            // A poll changes no term, and its answer is told by its number (§9.6).
+            Body::PreVote { .. } => TermVerdict::Take,
+            Body::PreVoteReply { .. } if term <= current => TermVerdict::Take,
+            Body::RequestVote { .. } if term < current => TermVerdict::RefuseVote(Refusal::StaleTerm),
+            Body::RequestVote { .. } if term > current && election::hears_leader(&self.shared, &self.role) => {
+                TermVerdict::RefuseVote(Refusal::HearsLeader)
+            }
+            Body::AppendEntries { .. } | Body::Heartbeat { .. } if term < current => TermVerdict::TellOurTerm,
+            Body::PreVoteReply { .. }
+            | Body::RequestVote { .. }
+            | Body::RequestVoteReply { .. }
+            | Body::AppendEntries { .. }
+            | Body::AppendEntriesReply(_)
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => match term.cmp(&current) {
+                core::cmp::Ordering::Less => TermVerdict::Ignore,
+                core::cmp::Ordering::Equal => TermVerdict::Take,
+                core::cmp::Ordering::Greater => TermVerdict::Adopt,
+            },
+        }
+    }
+
+    /// A message of our term (or a poll, which has none), by what it says and by what we are.
+    fn dispatch(&mut self, from: NodeId, term: Term, body: Body) -> Next {
+        match body {
+            Body::PreVote { poll, last_log } => {
+                election::handle_pre_vote(&mut self.shared, &self.role, from, term, poll, last_log);
+            }
+            Body::PreVoteReply { poll, verdict } => {
+                return match &mut self.role {
+                    Role::PreCandidate(pre_candidate) => {
+                        election::handle_pre_vote_reply(&self.shared, pre_candidate, from, poll, verdict)
+                    }
+                    // Late: the poll is over.
+                    Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => Next::Stay,
+                };
+            }
+            Body::RequestVote { last_log } => {
+                election::handle_request_vote(&mut self.shared, &mut self.role, from, last_log);
+            }
+            Body::RequestVoteReply { verdict } => {
+                return match &mut self.role {
+                    Role::Candidate(candidate) => {
+                        election::handle_request_vote_reply(&self.shared, candidate, from, verdict)
+                    }
+                    // Late: the election is over.
+                    Role::Follower(_) | Role::PreCandidate(_) | Role::Leader(_) => Next::Stay,
+                };
+            }
+            Body::AppendEntries { prev, entries, commit } => {
+                if let Some((shared, follower)) = self.follow(from) {
+                    let new = replication::NewEntries { prev, entries, commit };
+                    replication::handle_append_entries(shared, follower, from, new);
+                }
+            }
+            Body::Heartbeat { commit, round } => {
+                if let Some((shared, follower)) = self.follow(from) {
+                    replication::handle_heartbeat(shared, follower, from, commit, round);
+                }
+            }
+            Body::ReadIndexReply { id, incarnation, index } => match &mut self.role {
+                Role::Follower(follower) => {
+                    reads::handle_read_index_reply(&mut self.shared, follower, id, incarnation, index);
+                }
+                // Its reads were given up when it stood.
+                Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {}
+            },
+            Body::AppendEntriesReply(_) | Body::HeartbeatReply { .. } | Body::ReadIndex { .. } => {
+                self.dispatch_to_leader(from, body);
+            }
+        }
+        Next::Stay
+    }
+
+    /// What followers say to a leader. One that leads no more hears it too late.
+    fn dispatch_to_leader(&mut self, from: NodeId, body: Body) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let shared = &mut self.shared;
+        if let Some(progress) = leader.progress.get_mut(&from) {
+            progress.heard = shared.now;
+        }
+        match body {
+            Body::AppendEntriesReply(AppendResult::Matched(index)) => {
+                replication::handle_matched(shared, leader, from, index);
+            }
+            Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }) => {
+                replication::handle_mismatch(shared, leader, from, prev, hint);
+            }
+            Body::HeartbeatReply { round } => replication::handle_heartbeat_reply(shared, leader, from, round),
+            Body::ReadIndex { id, incarnation } => reads::handle_read_index(shared, leader, from, id, incarnation),
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::RequestVote { .. }
+            | Body::RequestVoteReply { .. }
+            | Body::AppendEntries { .. }
+            | Body::Heartbeat { .. }
+            | Body::ReadIndexReply { .. } => unreachable!("dispatched by what every role does with it"),
+        }
+    }
+
+    /// Follows `leader`, from whom a message of our term came that only its leader sends.
+    fn follow(&mut self, leader: NodeId) -> Option<(&mut Shared, &mut Follower)> {
+        match &self.role {
+            Role::Follower(Follower { leader: Some(known), .. }) if *known == leader => {}
+            Role::Follower(Follower { leader: Some(_), .. }) | Role::Leader(_) => {
+                self.shared.report(leader, Misbehaviour::SecondLeader);
+                return None;
+            }
+            Role::Follower(Follower { leader: None, .. }) => self.shared.emit(Effect::LeaderKnown { leader }),
+            Role::PreCandidate(_) | Role::Candidate(_) => {
+                // §3.4: the leader is at least as far as we are, so it is legitimate.
+                self.become_next(Next::Follower { leader: Some(leader), reason: Reason::LeaderHeard { leader } });
+                self.shared.emit(Effect::LeaderKnown { leader });
+            }
+        }
+        let Role::Follower(follower) = &mut self.role else { return None };
+        follower.leader = Some(leader);
+        follower.leader_heard = Some(self.shared.now);
+        follower.waiting_since = self.shared.now;
+        follower.election_deadline = self.shared.random_election_deadline();
+        Some((&mut self.shared, follower))
+    }
+
+    // --- the one place that changes role -------------------------------------------------------------------------
+
+    fn become_next(&mut self, next: Next) {
+        let mut next = next;
+        loop {
+            let (to, reason) = match next {
+                Next::Stay => return,
+                Next::Follower { reason, .. } => (RoleName::Follower, reason),
+                Next::PreCandidate { reason } => (RoleName::PreCandidate, reason),
+                Next::Candidate => (RoleName::Candidate, Reason::PollWon),
+                Next::Leader => (RoleName::Leader, Reason::ElectionWon),
+            };
+            self.leave_role();
+            self.shared.emit(Effect::RoleChanged { from: self.role.name(), to, reason });
+            let shared = &mut self.shared;
+            (self.role, next) = match next {
+                Next::Stay => return,
+                Next::Follower { leader, .. } => {
+                    (Role::Follower(election::become_follower(shared, leader)), Next::Stay)
+                }
+                Next::PreCandidate { .. } => {
+                    let (pre_candidate, next) = election::become_pre_candidate(shared);
+                    (Role::PreCandidate(pre_candidate), next)
+                }
+                Next::Candidate => (Role::Candidate(election::become_candidate(shared)), Next::Stay),
+                Next::Leader => (Role::Leader(replication::become_leader(shared)), Next::Stay),
+            };
+        }
+    }
+
+    fn leave_role(&mut self) {
+        match &mut self.role {
+            Role::Follower(follower) => reads::fail_follower_reads(&mut self.shared, follower),
+            Role::Leader(leader) => reads::fail_leader_reads(&mut self.shared, leader),
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
+        }
+    }
+}
+
+/// What to do with a message, judged by its term alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum TermVerdict {
+    /// Of our term: handle it.
+    Take,
+    /// Of a later term: enter that term as a follower, then handle it.
+    Adopt,
+    /// A candidate that must not disturb us.
+    RefuseVote(Refusal),
+    /// A leader of an earlier term.
+    TellOurTerm,
+    /// Of an earlier term, and nobody waits for an answer.
+    Ignore,
+}

@@ -1,0 +1,300 @@
+//! Log replication (§3.5, §3.6.2, §10.2.1): what a leader does, and what a follower does with it.
+//!
+//! Owns: when an entry is sent, when it is stored, when it is committed. Does not own: what is on disk
+//! (`durability`), how the two logs are aligned (`progress` on the leader's side, `Log::last_not_beyond` on both).
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use crate::effect::{Effect, Misbehaviour, Reason};
+use crate::input::ProposalId;
+use crate::message::{AppendResult, Body, ReadRound};
+use crate::progress::{Progress, ProgressState};
+use crate::quorum::reached_by_majority;
+use crate::reads::{self, LeaderReads};
+use crate::role::{Follower, Next};
+use crate::shared::Shared;
+use crate::types::{ClusterTime, Entry, Instant, LogIndex, LogPosition, NodeId, Payload};
+
+/// Leads a term.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Leader {
+    /// One for each other voter.
+    pub(crate) progress: BTreeMap<NodeId, Progress>,
+    /// The no-op this leader began its term with: the first entry it may commit by counting.
+    pub(crate) first_index: LogIndex,
+    /// When the next heartbeat is due.
+    pub(crate) heartbeat_deadline: Instant,
+    /// Cluster time at the moment it was elected, and that moment (rule 6).
+    clock: (ClusterTime, Instant),
+    pub(crate) reads: LeaderReads,
+}
+
+impl Leader {
+    /// Cluster time now: the last stamp of the leaders before, and the monotonic time since (rule 6).
+    fn cluster_time(&self, now: Instant) -> ClusterTime {
+        let (at_election, elected) = self.clock;
+        ClusterTime(at_election.0.saturating_add(now.0.saturating_sub(elected.0)))
+    }
+
+    /// The moment at which a majority, this leader included, had last been heard (§6.2).
+    pub(crate) fn quorum_heard(&self, shared: &Shared) -> Instant {
+        reached_by_majority(self.of_voters(shared, shared.now, |progress| progress.heard)).unwrap_or(shared.now)
+    }
+
+    /// A value of each voter: `own` for this server, `theirs` for the others.
+    pub(crate) fn of_voters<'a, T: Copy + Default + 'a>(
+        &'a self,
+        shared: &'a Shared,
+        own: T,
+        theirs: impl Fn(&Progress) -> T + Clone + 'a,
+    ) -> impl Iterator<Item = T> + Clone + 'a {
+        shared.membership.voters().map(move |voter| {
+            if voter == shared.id() { own } else { self.progress.get(&voter).map(&theirs).unwrap_or_default() }
+        })
+    }
+}
+
+// --- the leader --------------------------------------------------------------------------------------------------
+
+/// Takes over: appends a no-op, without which it could commit nothing and answer no read (§3.6.2, §6.4), and sends it.
+pub(crate) fn become_leader(shared: &mut Shared) -> Leader {
+    let first_index = shared.log.last_index().next();
+    let progress = shared.peers().map(|peer| (peer, Progress::new(first_index, shared.now))).collect();
+    let mut leader = Leader {
+        progress,
+        first_index,
+        heartbeat_deadline: shared.now.after(shared.config.heartbeat_interval),
+        clock: (shared.log.last_stamp(), shared.now),
+        reads: LeaderReads::default(),
+    };
+    append(shared, &leader, Payload::Noop);
+    send_entries_to_all(shared, &mut leader);
+    leader
+}
+
+/// Appends a batch of commands and sends it: one AppendEntries a follower for the whole batch.
+pub(crate) fn handle_propose(shared: &mut Shared, leader: &mut Leader, id: ProposalId, commands: Vec<Bytes>) {
+    let first = LogPosition::new(shared.current_term(), shared.log.last_index().next());
+    for command in commands {
+        append(shared, leader, Payload::Command(command));
+    }
+    shared.emit(Effect::ProposalAccepted { id, first });
+    send_entries_to_all(shared, leader);
+}
+
+fn append(shared: &mut Shared, leader: &Leader, payload: Payload) {
+    let position = LogPosition::new(shared.current_term(), shared.log.last_index().next());
+    let stamp = leader.cluster_time(shared.now);
+    shared.append(Entry { position, stamp, payload });
+}
+
+fn send_entries_to_all(shared: &mut Shared, leader: &mut Leader) {
+    for (&peer, progress) in &mut leader.progress {
+        send_entries(shared, peer, progress);
+    }
+}
+
+/// Sends a follower what it lacks, as far as its state allows.
+fn send_entries(shared: &mut Shared, peer: NodeId, progress: &mut Progress) {
+    loop {
+        let may_send = match &progress.state {
+            ProgressState::Probe { waiting } => !waiting,
+            ProgressState::Replicate(inflight) => {
+                progress.next <= shared.log.last_index() && !inflight.is_full(&shared.config)
+            }
+        };
+        if !may_send {
+            return;
+        }
+        let entries = shared.log.batch_from(progress.next, shared.config.max_append_bytes);
+        send_append(shared, peer, progress, entries);
+    }
+}
+
+fn send_append(shared: &mut Shared, peer: NodeId, progress: &mut Progress, entries: Vec<Entry>) {
+    let prev = shared.log.position(progress.next.previous()).expect("next is at most one past the log's end");
+    let last = entries.last().map_or(prev.index, |entry| entry.position.index);
+    let size_bytes = entries.iter().map(Entry::size_bytes).sum();
+    shared.send(peer, Body::AppendEntries { prev, entries, commit: shared.commit_index() });
+    progress.sent(last, size_bytes, shared.now);
+}
+
+/// Heartbeats (§3.4), a new read round with each (rule 12), probes that had no answer, and CheckQuorum (§6.2).
+pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader) -> Next {
+    let silence = shared.now.since(leader.quorum_heard(shared));
+    if silence >= shared.config.election_timeout_max {
+        return Next::Follower { leader: None, reason: Reason::QuorumLost { silence } };
+    }
+    send_heartbeats(shared, leader);
+    for (&peer, progress) in &mut leader.progress {
+        if progress.state == (ProgressState::Probe { waiting: true }) {
+            send_append(shared, peer, progress, Vec::new());
+        }
+        progress.resend_if_lost(shared.now, &shared.config);
+        send_entries(shared, peer, progress);
+    }
+    Next::Stay
+}
+
+/// Sends a heartbeat of a new round to every follower.
+pub(crate) fn send_heartbeats(shared: &mut Shared, leader: &mut Leader) {
+    leader.heartbeat_deadline = shared.now.after(shared.config.heartbeat_interval);
+    let round = leader.reads.begin_round();
+    for (&peer, progress) in &leader.progress {
+        // A heartbeat has no consistency check, so it may only commit what this follower is known to hold.
+        shared.send(peer, Body::Heartbeat { commit: shared.commit_index().min(progress.matched), round });
+    }
+    reads::advance_confirmed(shared, leader);
+}
+
+/// A follower's log agrees with ours up to `index`, on its disk.
+pub(crate) fn handle_matched(shared: &mut Shared, leader: &mut Leader, from: NodeId, index: LogIndex) {
+    if index > shared.log.last_index() {
+        shared.report(from, Misbehaviour::AcknowledgedUnknown { index });
+        return;
+    }
+    let Some(progress) = leader.progress.get_mut(&from) else { return };
+    let moved = progress.acknowledge(index, shared.now);
+    if moved {
+        advance_commit(shared, leader);
+    }
+    if let Some(progress) = leader.progress.get_mut(&from) {
+        send_entries(shared, from, progress);
+    }
+}
+
+/// A follower's log does not agree with ours at `prev`; it may at `hint`.
+pub(crate) fn handle_mismatch(
+    shared: &mut Shared,
+    leader: &mut Leader,
+    from: NodeId,
+    prev: LogPosition,
+    hint: LogPosition,
+) {
+    let Some(progress) = leader.progress.get_mut(&from) else { return };
+    progress.step_back(prev.index, shared.log.last_not_beyond(hint).index);
+    send_entries(shared, from, progress);
+}
+
+/// A follower lives and follows.
+pub(crate) fn handle_heartbeat_reply(shared: &mut Shared, leader: &mut Leader, from: NodeId, round: ReadRound) {
+    let Some(progress) = leader.progress.get_mut(&from) else { return };
+    progress.confirmed = progress.confirmed.max(round);
+    reads::advance_confirmed(shared, leader);
+    if leader.reads.wants_round() {
+        send_heartbeats(shared, leader);
+    }
+}
+
+/// The follower started anew: what its earlier incarnation acknowledged may be gone (rule 3).
+pub(crate) fn handle_restart(shared: &mut Shared, leader: &mut Leader, peer: NodeId) {
+    let next = shared.log.last_index().next();
+    if let Some(progress) = leader.progress.get_mut(&peer) {
+        *progress = Progress::new(next, shared.now);
+        leader.reads.forget(peer);
+        send_entries(shared, peer, progress);
+    }
+}
+
+/// Messages to the follower were lost.
+pub(crate) fn handle_unreachable(leader: &mut Leader, peer: NodeId) {
+    if let Some(progress) = leader.progress.get_mut(&peer) {
+        progress.probe_after_loss();
+    }
+}
+
+/// Commits what a majority holds on disk (§3.5); this leader counts itself as any other, after its own disk.
+pub(crate) fn advance_commit(shared: &mut Shared, leader: &mut Leader) {
+    let own = shared.durability.durable_index();
+    let Some(held) = reached_by_majority(leader.of_voters(shared, own, |progress| progress.matched)) else { return };
+    // §3.6.2: only entries of its own term are committed by counting; those before are committed with them. All
+    // entries of the own term, and no others, stand at or after the no-op it began with.
+    if held >= leader.first_index {
+        shared.advance_commit(held);
+        reads::answer_confirmed(shared, leader);
+    }
+}
+
+// --- the follower ------------------------------------------------------------------------------------------------
+
+/// What an AppendEntries carries, besides who sent it.
+pub(crate) struct NewEntries {
+    pub(crate) prev: LogPosition,
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) commit: LogIndex,
+}
+
+/// Stores a leader's entries (Figure 3.1, AppendEntries, receiver).
+pub(crate) fn handle_append_entries(shared: &mut Shared, follower: &mut Follower, from: NodeId, new: NewEntries) {
+    let NewEntries { prev, entries, commit } = new;
+    if let Err(what) = check_entries(shared, prev, &entries) {
+        shared.report(from, what);
+        return;
+    }
+    if !shared.log.has(prev) {
+        let hint = shared.log.last_not_beyond(prev);
+        shared.send(from, Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }));
+        return;
+    }
+    let last_new = entries.last().map_or(prev.index, |entry| entry.position.index);
+    store(shared, entries);
+    follower.matched = follower.matched.max(last_new);
+    // Not beyond what this message has checked: what follows in our log may be an earlier leader's.
+    shared.advance_commit(commit.min(last_new).max(shared.commit_index()));
+    shared.send(from, Body::AppendEntriesReply(AppendResult::Matched(last_new)));
+}
+
+/// Appends what is new. Entries that are here already stay: an old message must not cut what came after it. The first
+/// conflict removes the rest (Figure 3.1, step 3).
+fn store(shared: &mut Shared, entries: Vec<Entry>) {
+    for entry in entries {
+        match shared.log.position(entry.position.index) {
+            Some(ours) if ours == entry.position => {}
+            Some(_) => {
+                shared.truncate_from(entry.position.index);
+                shared.append(entry);
+            }
+            None => shared.append(entry),
+        }
+    }
+}
+
+/// Refuses what no correct leader sends, before anything is changed.
+fn check_entries(shared: &Shared, prev: LogPosition, entries: &[Entry]) -> Result<(), Misbehaviour> {
+    if prev.index <= shared.commit_index() && prev != LogPosition::ORIGIN && !shared.log.has(prev) {
+        return Err(Misbehaviour::ContradictsCommitted { index: prev.index });
+    }
+    let mut before = prev;
+    for entry in entries {
+        let position = entry.position;
+        let is_next = Some(position.index.0) == before.index.0.checked_add(1);
+        if !is_next || position.term < before.term || position.term > shared.current_term() {
+            return Err(Misbehaviour::MalformedEntries);
+        }
+        if position.index <= shared.commit_index() && !shared.log.has(position) {
+            return Err(Misbehaviour::ContradictsCommitted { index: position.index });
+        }
+        before = position;
+    }
+    Ok(())
+}
+
+/// Follows a leader's heartbeat: learns what is committed, confirms the read round.
+pub(crate) fn handle_heartbeat(
+    shared: &mut Shared,
+    follower: &Follower,
+    from: NodeId,
+    commit: LogIndex,
+    round: ReadRound,
+) {
+    learn_commit(shared, follower, commit);
+    shared.send(from, Body::HeartbeatReply { round });
+}
+
+/// Takes a leader's word that `commit` is committed, as far as our log is known to agree with the leader's.
+pub(crate) fn learn_commit(shared: &mut Shared, follower: &Follower, commit: LogIndex) {
+    shared.advance_commit(commit.min(follower.matched).max(shared.commit_index()));
+}

@@ -1,0 +1,217 @@
+//! What a server keeps in every role (Figure 3.1, "persistent" and "volatile state on all servers"), and the only
+//! places that change it.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use crate::config::{Config, Restored};
+use crate::durability::Durability;
+use crate::effect::{Effect, Misbehaviour};
+use crate::log::Log;
+use crate::membership::Membership;
+use crate::message::{Body, Message, Poll};
+use crate::random::Random;
+use crate::types::{Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Term};
+
+/// State that outlives a change of role.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    /// The time of this step; never goes backwards.
+    pub(crate) now: Instant,
+    hard_state: HardState,
+    pub(crate) log: Log,
+    pub(crate) membership: Membership,
+    commit_index: LogIndex,
+    pub(crate) durability: Durability,
+    /// The latest incarnation each peer has shown.
+    incarnations: BTreeMap<NodeId, Incarnation>,
+    random: Random,
+    /// The last poll this server held as a pre-candidate.
+    pub(crate) last_poll: Poll,
+    effects: Vec<Effect>,
+}
+
+/// What the incarnation in a message says about its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    Current,
+    /// The sender has restarted since it was last heard.
+    Restarted,
+    /// The message is from before the sender's last restart.
+    Stale,
+}
+
+impl Shared {
+    pub(crate) fn new(config: Config, restored: Restored, now: Instant) -> Self {
+        let mut membership = Membership::new(restored.initial);
+        for entry in &restored.entries {
+            membership.append(entry);
+        }
+        let log = Log::restore(restored.entries);
+        Self {
+            now,
+            hard_state: restored.hard_state,
+            durability: Durability::new(log.last_index()),
+            log,
+            membership,
+            commit_index: LogIndex(0),
+            incarnations: BTreeMap::new(),
+            random: Random::new(config.seed),
+            last_poll: Poll::default(),
+            effects: Vec::new(),
+            config,
+        }
+    }
+
+    pub(crate) const fn id(&self) -> NodeId {
+        self.config.id
+    }
+
+    pub(crate) const fn current_term(&self) -> Term {
+        self.hard_state.term
+    }
+
+    pub(crate) const fn voted_for(&self) -> Option<NodeId> {
+        self.hard_state.voted_for
+    }
+
+    pub(crate) const fn commit_index(&self) -> LogIndex {
+        self.commit_index
+    }
+
+    /// The other voters.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + Clone {
+        let own = self.id();
+        self.membership.voters().filter(move |&voter| voter != own)
+    }
+
+    pub(crate) fn is_voter(&self) -> bool {
+        self.membership.is_voter(self.id())
+    }
+
+    /// A moment in [T, 2T] from now (§3.4).
+    pub(crate) fn random_election_deadline(&mut self) -> Instant {
+        let (min, max) = (self.config.election_timeout_min, self.config.election_timeout_max);
+        self.now.after(self.random.duration_between(min, max))
+    }
+
+    // --- term and vote -------------------------------------------------------------------------------------------
+
+    /// Enters a later term, without a vote. The only place where `current_term` changes.
+    ///
+    /// # Panics
+    /// If the term is not later.
+    pub(crate) fn advance_term(&mut self, term: Term) {
+        assert!(term > self.hard_state.term, "terms only rise: {term} after {}", self.hard_state.term);
+        self.hard_state = HardState { term, voted_for: None };
+        self.durability.forget_waiting();
+        self.durability.write_hard_state(self.hard_state);
+    }
+
+    /// Gives this term's vote to `candidate`. Giving it again is the same promise, already made.
+    ///
+    /// # Panics
+    /// If it was given to another.
+    pub(crate) fn vote_for(&mut self, candidate: NodeId) {
+        match self.hard_state.voted_for {
+            Some(chosen) => assert_eq!(chosen, candidate, "one vote a term (§3.4)"),
+            None => {
+                self.hard_state.voted_for = Some(candidate);
+                self.durability.write_hard_state(self.hard_state);
+            }
+        }
+    }
+
+    // --- log -----------------------------------------------------------------------------------------------------
+
+    pub(crate) fn append(&mut self, entry: Entry) {
+        assert!(entry.position.term <= self.current_term(), "an entry of a term to come: {entry}");
+        self.membership.append(&entry);
+        self.durability.write_entry(entry.clone());
+        self.log.append(entry);
+    }
+
+    /// Removes a conflicting suffix. The only code that deletes log entries.
+    ///
+    /// # Panics
+    /// If that would remove a committed entry (§3.6.3: it never can).
+    pub(crate) fn truncate_from(&mut self, from: LogIndex) {
+        assert!(from > self.commit_index, "truncation at {from} would remove what {} commits", self.commit_index);
+        self.log.truncate_from(from);
+        self.membership.truncate_from(from);
+        self.durability.write_truncation(from);
+    }
+
+    /// Moves the commit index forward; never back.
+    pub(crate) fn advance_commit(&mut self, index: LogIndex) {
+        assert!(index <= self.log.last_index(), "commit {index} past the log's end");
+        if index > self.commit_index {
+            self.commit_index = index;
+            self.effects.push(Effect::Committed { index });
+        }
+    }
+
+    /// The position a candidate must have reached to get this server's vote (§3.6.1).
+    pub(crate) fn vote_floor(&self) -> LogPosition {
+        self.log.last_position()
+    }
+
+    // --- peers ---------------------------------------------------------------------------------------------------
+
+    /// Notes the incarnation of a message's sender (rule 3).
+    pub(crate) fn note_incarnation(&mut self, peer: NodeId, incarnation: Incarnation) -> Freshness {
+        match self.incarnations.insert(peer, incarnation) {
+            None => Freshness::Current,
+            Some(known) if known == incarnation => Freshness::Current,
+            Some(known) if known < incarnation => {
+                self.durability.forget_waiting_for(peer);
+                Freshness::Restarted
+            }
+            Some(known) => {
+                self.incarnations.insert(peer, known);
+                Freshness::Stale
+            }
+        }
+    }
+
+    // --- effects -------------------------------------------------------------------------------------------------
+
+    pub(crate) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn report(&mut self, peer: NodeId, what: Misbehaviour) {
+        self.effects.push(Effect::Misbehaved { peer, what });
+    }
+
+    /// Sends in the current term: now, or once the disk holds what the message promises (rule 1).
+    pub(crate) fn send(&mut self, to: NodeId, body: Body) {
+        let message = Message { term: self.current_term(), body };
+        if let Some(message) = self.durability.release_or_hold(to, message) {
+            self.effects.push(Effect::Send { to, message });
+        }
+    }
+
+    pub(crate) fn send_to_peers(&mut self, body: &Body) {
+        let peers: Vec<NodeId> = self.peers().collect();
+        for peer in peers {
+            self.send(peer, body.clone());
+        }
+    }
+
+    /// Sends what waited for a write that is confirmed now.
+    pub(crate) fn send_released(&mut self) {
+        for (to, message) in self.durability.take_released() {
+            self.effects.push(Effect::Send { to, message });
+        }
+    }
+
+    /// Ends the step: hands over its one write and its effects.
+    pub(crate) fn finish_step(&mut self, effects: &mut Vec<Effect>) {
+        if let Some(write) = self.durability.take_write(self.log.last_index()) {
+            self.effects.push(Effect::Write(write));
+        }
+        effects.append(&mut self.effects);
+    }
+}
