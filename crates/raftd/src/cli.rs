@@ -34,8 +34,15 @@ A cluster of one:  raftd --id 1 --data-dir data --listen 127.0.0.1:7001 --cluste
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Print the entries of a stopped node's log, one a line
+    ///
+    /// The log does not say which of its last entries are committed: those of a node that was stopped or cut off may yet
+    /// be replaced by a leader's.
     Log(LogFlags),
     /// Play a stopped node's log back, and print the state at an index
+    ///
+    /// The log does not say which of its last entries are committed: those of a node that was stopped or cut off may yet
+    /// be replaced by a leader's. For a state that certainly was, name an index with --to that is known to be committed
+    /// (raftctl status prints it).
     Replay(ReplayFlags),
 }
 
@@ -176,9 +183,6 @@ pub struct LogFlags {
 }
 
 /// The flags of `raftd replay`.
-///
-/// The log does not say which of its last entries are committed: those of a node that was stopped or cut off may yet be
-/// replaced. Name an index with --to that is known to be committed (raftctl status prints it) for a state that was real.
 #[derive(Debug, Args)]
 pub struct ReplayFlags {
     /// The stopped node's data directory

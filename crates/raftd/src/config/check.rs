@@ -21,8 +21,8 @@ const MAX_MEMBERS: usize = 64;
 const MAX_TIMER: Duration = Duration::from_secs(3_600);
 /// What an envelope, a request's header and a record's header have at most beside key and value, rounded up.
 const REQUEST_OVERHEAD_BYTES: u64 = 1 << 10;
-/// The largest request anybody may allow: frames between peers carry whole entries.
-const MAX_REQUEST_BYTES: u64 = 64 << 20;
+/// The largest request anybody may allow: its payload becomes one entry, and this is the largest the log takes.
+const MAX_REQUEST_BYTES: u64 = 2 << 20;
 /// The largest segment: it is filled ahead when it is made, while writes wait.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 
@@ -179,7 +179,10 @@ impl Sources<'_> {
         let limits = &config.limits;
         let needed_bytes = limits.key_bytes + limits.value_bytes + REQUEST_OVERHEAD_BYTES;
         if limits.request_bytes < needed_bytes {
-            return Err(self.refused(Setting::MaxRequestBytes, Problem::RequestBelowValue { needed_bytes }));
+            return Err(self.refused(
+                Setting::MaxRequestBytes,
+                Problem::RequestBelowValue { needed_bytes, most_bytes: MAX_REQUEST_BYTES },
+            ));
         }
         Ok(())
     }

@@ -171,22 +171,12 @@ pub enum Problem {
         election_min_half_ms: u128,
     },
     /// The largest key with the largest value is no request.
-    #[error(
-        "a request with the largest key and value has up to {}; raise {} to that, or lower {} or {}",
-        ByteSize(*.needed_bytes), Setting::MaxRequestBytes, Setting::MaxKeyBytes, Setting::MaxValueBytes
-    )]
+    #[error("a request with the largest key and value has up to {}; {}", ByteSize(*.needed_bytes), room(*.needed_bytes, *.most_bytes))]
     RequestBelowValue {
         /// What the request limit would have to be.
         needed_bytes: u64,
-    },
-    /// The largest request does not fit a file of the log.
-    #[error(
-        "a segment must hold the largest request with room to spare; raise {} to {}, or lower {}",
-        Setting::SegmentSize, ByteSize(*.needed_bytes), Setting::MaxRequestBytes
-    )]
-    SegmentBelowRequest {
-        /// What the segment size would have to be.
-        needed_bytes: u64,
+        /// The most it can be.
+        most_bytes: u64,
     },
     /// A setting of a later version.
     #[error("not available yet: start every node of a new cluster with the same --cluster list instead")]
@@ -288,4 +278,13 @@ fn names(settings: &[Setting]) -> String {
     let names: Vec<String> = settings.iter().map(|setting| format!("--{setting}")).collect();
     let verb = if names.len() == 1 { "is" } else { "are" };
     format!("{} {verb}", names.join(", "))
+}
+
+fn room(needed_bytes: u64, most_bytes: u64) -> String {
+    let (request, key, value) = (Setting::MaxRequestBytes, Setting::MaxKeyBytes, Setting::MaxValueBytes);
+    if needed_bytes <= most_bytes {
+        format!("raise {request} to that, or lower {key} or {value}")
+    } else {
+        format!("lower {key} or {value}, since no request can have more than {}", ByteSize(most_bytes))
+    }
 }

@@ -122,10 +122,12 @@ const REFUSED: &str = r#"
 --segment-size 64MB => "MB" is no unit of sizes; write plain bytes, or KiB, MiB, GiB
 --segment-size 0 => it must be at least 4KiB and at most 1GiB
 --snapshot-threshold 0 => it must be at least 1 and at most 1048576GiB
---max-key-bytes 0 => it must be at least 1 and at most 64MiB
+--max-key-bytes 0 => it must be at least 1 and at most 2MiB
 --max-connections 0 => it must be at least 1 and at most 1000000
 --max-connections 8k => a plain number is wanted, without "k"
---max-value-bytes 2MiB => ! max-request-bytes 2MiB (the default): a request with the largest key and value has up to 2053KiB; raise max-request-bytes to that, or lower max-key-bytes or max-value-bytes
+--max-value-bytes 2MiB => ! max-request-bytes 2MiB (the default): a request with the largest key and value has up to 2053KiB; lower max-key-bytes or max-value-bytes, since no request can have more than 2MiB
+--max-value-bytes 2097153 => it must be at least 1 and at most 2MiB
+--max-request-bytes 1MiB => a request with the largest key and value has up to 1029KiB; raise max-request-bytes to that, or lower max-key-bytes or max-value-bytes
 --log-format xml => a log format is pretty or json
 "#;
 
@@ -244,12 +246,12 @@ fn values_of_the_file_have_their_natural_types() {
         listen = "[::1]:7001"
         cluster = ["10=[::1]:7001", "11=[::1]:7002,12=b:1"]
         segment_size = 1_048_576
-        max-request-bytes = "3MiB"
+        max-request-bytes = "1536KiB"
     "#;
     let config = Start { file: Some(file), ..Start::default() }.config();
     assert_eq!(config.id(), node(10));
     assert_eq!(config.cluster().unwrap().len(), 3);
-    assert_eq!((config.segment_size_bytes(), config.limits().request_bytes), (1 << 20, 3 << 20));
+    assert_eq!((config.segment_size_bytes(), config.limits().request_bytes), (1 << 20, 1536 << 10));
 }
 
 #[test]
@@ -366,13 +368,13 @@ proptest! {
         spread_ms in 0_u64..1000,
         heartbeat_ms in 1_u64..50,
         dial in proptest::collection::btree_map(1_u64..9, 1_u16.., 0..4),
-        key_bytes in 1_u64..=1 << 20,
+        key_bytes in 1_u64..=1000 << 10,
         json in any::<bool>(),
         peers in proptest::option::of(1_u16..),
     ) {
         let mut file = format!("id = {id}\n\"data_dir\" = {}\nlisten = \"[::1]:0\"\n", toml::Value::from(data_dir.as_str()));
         file += &format!("election-timeout = \"{min_ms}ms..{}ms\"\nheartbeat_interval = \"{heartbeat_ms}ms\"\n", 2 * min_ms + spread_ms);
-        file += &format!("max-key-bytes = {key_bytes}\nmax-request-bytes = \"3MiB\"\n");
+        file += &format!("max-key-bytes = {key_bytes}\nmax-value-bytes = \"1000KiB\"\n");
         let dial: Vec<String> = dial.iter().filter(|(peer, _)| **peer != id).map(|(peer, port)| format!("\"{peer}=a:{port}\"")).collect();
         if !dial.is_empty() {
             file += &format!("dial = [{}]\n", dial.join(","));
