@@ -1,0 +1,138 @@
+//! What can go wrong, and what the operator does about it.
+
+use std::io;
+
+use raft_core::{ClusterId, LogPosition, NodeId};
+
+use crate::identity::Identity;
+
+/// Why a data directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process holds the directory. Two servers on one directory would vote twice.
+    #[error("{path} is in use by {}; stop it first, or choose another --data-dir", holder(*.pid))]
+    Locked {
+        /// The directory.
+        path: String,
+        /// Who holds it, if the lock file says so.
+        pid: Option<u32>,
+    },
+    /// The directory belongs to another member. Never reused silently: that would lend one member's votes to another.
+    #[error("{path} belongs to node {found}{}, not to node {wanted}; start it with --id {}, or choose another --data-dir",
+            of_cluster(*.cluster), .found.as_u64())]
+    Foreign {
+        /// The directory.
+        path: String,
+        /// Whose it is.
+        found: NodeId,
+        /// Of which cluster, if one was formed.
+        cluster: Option<ClusterId>,
+        /// Who wanted to open it.
+        wanted: NodeId,
+    },
+    /// One file is of another member than the directory: somebody mixed two directories.
+    #[error("{path} is of {found}, but the directory is of {expected}; put back the file that belongs here")]
+    ForeignFile {
+        /// The file.
+        path: String,
+        /// Whose file it is.
+        found: Identity,
+        /// Whose directory it is.
+        expected: Identity,
+    },
+    /// The file is of a version this program does not know.
+    #[error("{path} has format version {found}, this program knows version {supported}; use the program that wrote it")]
+    UnknownVersion {
+        /// The file.
+        path: String,
+        /// The version it states.
+        found: u32,
+        /// The version this program reads.
+        supported: u32,
+    },
+    /// No server has ever run on this directory. Only from [`crate::read_log`]; opening would initialise it.
+    #[error("{path} holds no server's data; check --data-dir")]
+    NotInitialised {
+        /// The directory.
+        path: String,
+    },
+    /// The disk lost something it had promised to keep. Nothing was cut or changed.
+    #[error(
+        "{path} is damaged at byte {offset}: {what}; nothing was changed. Restore the directory from a copy, or \
+             replace this member by one with an empty disk"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// The first byte that cannot be right, counted from 0.
+        offset: u64,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Initialising or repairing the directory failed half way; starting again continues it.
+    #[error("cannot prepare the data directory: {0}")]
+    Write(#[from] WriteError),
+}
+
+/// Why a write is not durable. The process must stop: what the disk holds now is found out by the next start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}; stopping, since nobody knows what the disk holds now")]
+    Io {
+        /// The file or directory.
+        path: String,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An entry beyond [`crate::MAX_ENTRY_BYTES`]: the door must refuse such a command long before.
+    #[error("entry {position} has {size_bytes} bytes, at most {limit_bytes} fit; lower the request limit")]
+    EntryTooLarge {
+        /// The entry.
+        position: LogPosition,
+        /// Its payload, encoded.
+        size_bytes: usize,
+        /// The most that is taken.
+        limit_bytes: usize,
+    },
+    /// An earlier write failed, so nothing more is written (F1).
+    #[error("an earlier write failed; restart the server to find out what its disk holds")]
+    Stopped,
+}
+
+fn holder(pid: Option<u32>) -> String {
+    pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+fn of_cluster(cluster: Option<ClusterId>) -> String {
+    cluster.map_or_else(String::new, |cluster| format!(" of cluster {cluster}"))
+}
+
+/// Names the file and the action of a failed call while opening.
+pub(crate) fn cannot_open(action: &'static str, path: String) -> impl FnOnce(io::Error) -> OpenError {
+    move |source| OpenError::Io { path, action, source }
+}
+
+/// Names the file and the action of a failed call while writing.
+pub(crate) fn cannot_write(action: &'static str, path: String) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| WriteError::Io { path, action, source }
+}
+
+/// The directory cannot be trusted at this byte.
+pub(crate) fn damaged(path: String, offset: u64, what: impl Into<String>) -> OpenError {
+    OpenError::Damaged { path, offset, what: what.into() }
+}

@@ -1,0 +1,101 @@
+//! The cluster this server belongs to (rule 2): the file `formation`.
+//!
+//! Body: identity (24 bytes), cluster id (16), formed (1: 0 prepared, 1 formed), configuration (as in an entry).
+
+use raft_core::{ClusterId, Configuration, Member, NodeId};
+
+use crate::codec::Fields;
+use crate::disk::Disk;
+use crate::error::{OpenError, WriteError, damaged};
+use crate::identity::Identity;
+use crate::small_file::Kind;
+
+pub(crate) const FILE: Kind = Kind { name: "formation", magic: *b"raftdfrm", version: 1 };
+
+/// How the cluster was formed: its id and its first members with their disks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formation {
+    /// The cluster's id.
+    pub cluster: ClusterId,
+    /// Its members at the time. Later configurations are entries of the log.
+    pub configuration: Configuration,
+    /// Whether all listed members are known to have prepared the same. Before that nobody may stand or vote.
+    pub formed: bool,
+}
+
+impl Formation {
+    fn encode(&self, identity: Identity) -> Vec<u8> {
+        let mut body = Vec::new();
+        body.extend_from_slice(&identity.encode());
+        body.extend_from_slice(&self.cluster.0.to_le_bytes());
+        body.push(u8::from(self.formed));
+        encode_configuration(&self.configuration, &mut body);
+        body
+    }
+
+    fn decode(body: &[u8]) -> Option<(Identity, Self)> {
+        let mut fields = Fields::new(body);
+        let identity = Identity::take(&mut fields)?;
+        let cluster = ClusterId(fields.take_u128()?);
+        let formed = match fields.take_u8()? {
+            0 => false,
+            1 => true,
+            _ => return None,
+        };
+        let configuration = take_configuration(&mut fields)?;
+        fields.is_empty().then_some((identity, Self { cluster, configuration, formed }))
+    }
+}
+
+/// The formation file's content; `None` if there is no such file.
+pub(crate) fn read<D: Disk>(disk: &mut D, expected: Identity) -> Result<Option<Formation>, OpenError> {
+    let Some(body) = FILE.read(disk)? else { return Ok(None) };
+    let path = disk.describe(FILE.name);
+    let Some((found, formation)) = Formation::decode(&body) else {
+        return Err(damaged(path, 16, "the body is not a formation"));
+    };
+    if found != expected {
+        return Err(OpenError::ForeignFile { path, found, expected });
+    }
+    Ok(Some(formation))
+}
+
+pub(crate) fn write<D: Disk>(disk: &mut D, identity: Identity, formation: &Formation) -> Result<(), WriteError> {
+    FILE.replace(disk, &formation.encode(identity))
+}
+
+/// Count of members (4 bytes), then each in rising order of id: id (8), disk id (16), size of the address (4), address (UTF-8).
+pub(crate) fn encode_configuration(configuration: &Configuration, bytes: &mut Vec<u8>) {
+    let count = u32::try_from(configuration.members.len()).expect("a cluster has few members");
+    bytes.extend_from_slice(&count.to_le_bytes());
+    for (id, member) in &configuration.members {
+        bytes.extend_from_slice(&id.as_u64().to_le_bytes());
+        bytes.extend_from_slice(&member.disk.0.to_le_bytes());
+        let address_bytes = u32::try_from(member.address.len()).expect("an address is short");
+        bytes.extend_from_slice(&address_bytes.to_le_bytes());
+        bytes.extend_from_slice(member.address.as_bytes());
+    }
+}
+
+/// How many bytes [`encode_configuration`] writes.
+pub(crate) fn configuration_bytes(configuration: &Configuration) -> usize {
+    4 + configuration.members.values().map(|member| 28 + member.address.len()).sum::<usize>()
+}
+
+/// Reads what [`encode_configuration`] wrote; `None` if it is anything else.
+pub(crate) fn take_configuration(fields: &mut Fields<'_>) -> Option<Configuration> {
+    let mut configuration = Configuration::default();
+    let count = fields.take_u32()?;
+    for _ in 0..count {
+        let id = NodeId::new(fields.take_u64()?)?;
+        let disk = raft_core::DiskId(fields.take_u128()?);
+        let address_bytes = usize::try_from(fields.take_u32()?).ok()?;
+        let address = std::str::from_utf8(fields.take_bytes(address_bytes)?).ok()?.to_owned();
+        let rises = configuration.members.last_key_value().is_none_or(|(last, _)| *last < id);
+        if !rises {
+            return None;
+        }
+        configuration.members.insert(id, Member { disk, address });
+    }
+    Some(configuration)
+}

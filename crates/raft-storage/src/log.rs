@@ -1,0 +1,259 @@
+//! The writer of the log (rule 4, §10.2.1): batches into filled regions, one write and one `fdatasync` each.
+//!
+//! Invariants:
+//! - A batch is written only where filler is durable, so its crash never depends on the file's size changing.
+//! - At least one sector of durable filler follows the last batch, so a log that was cut short from outside never
+//!   looks like one that ends.
+//! - A segment that has its name has a durable header, and the segment before it has ended for good.
+
+use raft_core::{Entry, LogIndex, Write};
+
+use crate::batch::{BatchBuilder, MAX_BATCH_BYTES, TRUNCATION_BYTES, record_bytes};
+use crate::disk::{Disk, DiskFile};
+use crate::error::{WriteError, cannot_write};
+use crate::identity::Identity;
+use crate::segment::{self, FIRST_BATCH_AT, LogEnd, SegmentHeader};
+use crate::small_file::{TEMPORARY_SUFFIX, rename_durably};
+use crate::storage::RandomSource;
+use crate::{SECTOR, SECTOR_BYTES};
+
+/// The smallest size of a segment, in bytes; a smaller setting counts as this one.
+pub const MIN_SEGMENT_BYTES: u64 = 4096;
+
+/// How far the segment is filled ahead at a time, in bytes: one sync of filler for that much log.
+const FILL_STEP_BYTES: u64 = 1 << 20;
+
+/// The segment being written.
+#[derive(Debug)]
+pub(crate) struct ActiveSegment<F> {
+    pub(crate) file: F,
+    pub(crate) path: String,
+    pub(crate) header: SegmentHeader,
+    /// Where the next batch goes.
+    pub(crate) end: u64,
+    /// Up to here the filler behind `end` is durable.
+    pub(crate) filled_to: u64,
+}
+
+/// The end of the log, open for writing.
+#[derive(Debug)]
+pub(crate) struct LogWriter<F> {
+    identity: Identity,
+    segment_bytes: u64,
+    segment: ActiveSegment<F>,
+    /// Where the written batches end.
+    end: LogEnd,
+    /// The last entry's index, with the records of the open batch.
+    last_index: LogIndex,
+    /// Whether the last batch may hold records: then an empty one behind it proves it durable.
+    is_unmarked: bool,
+    batch: BatchBuilder,
+}
+
+impl<F: DiskFile> LogWriter<F> {
+    /// Goes on at the end of a recovered log.
+    pub(crate) fn new(
+        identity: Identity,
+        segment_bytes: u64,
+        segment: ActiveSegment<F>,
+        end: LogEnd,
+        is_unmarked: bool,
+    ) -> Self {
+        let segment_bytes = sectors_up(segment_bytes.max(MIN_SEGMENT_BYTES));
+        Self {
+            identity,
+            segment_bytes,
+            segment,
+            end,
+            last_index: end.last_index,
+            is_unmarked,
+            batch: BatchBuilder::default(),
+        }
+    }
+
+    /// Writes the log part of all `writes`; durable on return. One batch, unless they exceed the largest.
+    pub(crate) fn append<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        random: &mut RandomSource,
+        writes: &[Write],
+    ) -> Result<(), WriteError> {
+        self.batch.clear();
+        for write in writes {
+            if let Some(from) = write.truncate_from {
+                self.push_truncation(disk, random, from)?;
+            }
+            for entry in &write.entries {
+                self.push_entry(disk, random, entry)?;
+            }
+        }
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        self.write_batch(disk, random)
+    }
+
+    /// Writes an empty batch behind the last, unless that is empty itself, and fills ahead for the next ones.
+    pub(crate) fn mark_idle<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        random: &mut RandomSource,
+    ) -> Result<(), WriteError> {
+        if !self.is_unmarked {
+            return Ok(());
+        }
+        self.batch.clear();
+        self.write_batch(disk, random)?;
+        self.segment.fill_ahead(self.segment_bytes)
+    }
+
+    fn push_truncation<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        random: &mut RandomSource,
+        from: LogIndex,
+    ) -> Result<(), WriteError> {
+        let last = self.last_index;
+        assert!(from.0 > 0 && from <= last.next(), "truncation from {from} of a log that ends at {last}");
+        self.make_room(disk, random, TRUNCATION_BYTES)?;
+        self.batch.push_truncation(from);
+        self.last_index = from.previous();
+        Ok(())
+    }
+
+    fn push_entry<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        random: &mut RandomSource,
+        entry: &Entry,
+    ) -> Result<(), WriteError> {
+        let last = self.last_index;
+        assert!(entry.position.index == last.next(), "entry {entry} right after a log that ends at {last}");
+        self.make_room(disk, random, record_bytes(entry))?;
+        self.batch.push_entry(entry)?;
+        self.last_index = entry.position.index;
+        Ok(())
+    }
+
+    /// Writes what is gathered if `more_bytes` would make the batch larger than a segment, or than the largest batch.
+    fn make_room<D: Disk<File = F>>(
+        &mut self,
+        disk: &mut D,
+        random: &mut RandomSource,
+        more_bytes: usize,
+    ) -> Result<(), WriteError> {
+        let in_segment = usize::try_from(self.segment_bytes - FIRST_BATCH_AT - SECTOR).unwrap_or(usize::MAX);
+        let limit = in_segment.min(MAX_BATCH_BYTES);
+        if self.batch.is_empty() || self.batch.size_bytes() + more_bytes <= limit {
+            return Ok(());
+        }
+        self.write_batch(disk, random)?;
+        self.batch.clear();
+        Ok(())
+    }
+
+    fn write_batch<D: Disk<File = F>>(&mut self, disk: &mut D, random: &mut RandomSource) -> Result<(), WriteError> {
+        let size_bytes = sectors_up(self.batch.size_bytes() as u64);
+        let is_first = self.segment.end == FIRST_BATCH_AT;
+        if !is_first && self.segment.end + size_bytes + SECTOR > self.segment_bytes {
+            self.begin_segment(disk, random)?;
+        }
+        self.segment.make_filled(size_bytes + SECTOR, self.segment_bytes)?;
+        let at = self.segment.end;
+        let number = self.end.batch + 1;
+        let segment_id = self.segment.header.segment_id;
+        let (bytes, chain) = self.batch.seal(segment_id, at, number, self.end.chain);
+        pad_with_filler(bytes, &self.segment.header, at);
+        let path = &self.segment.path;
+        self.segment.file.write_at(at, bytes).map_err(cannot_write("write", path.clone()))?;
+        self.segment.file.sync_data().map_err(cannot_write("sync", path.clone()))?;
+        self.segment.end = at + size_bytes;
+        self.end = LogEnd { batch: number, chain, last_index: self.last_index };
+        self.is_unmarked = !self.batch.is_empty();
+        Ok(())
+    }
+
+    /// Ends the segment and begins the next. On the path of one write in many thousands.
+    fn begin_segment<D: Disk<File = F>>(&mut self, disk: &mut D, random: &mut RandomSource) -> Result<(), WriteError> {
+        let number = self.segment.header.number + 1;
+        let header = SegmentHeader { identity: self.identity, segment_id: random(), number, start: self.end };
+        self.segment = create_segment(disk, header, self.segment_bytes)?;
+        self.end.chain = header.first_chain();
+        Ok(())
+    }
+}
+
+impl<F: DiskFile> ActiveSegment<F> {
+    /// Makes sure that `size_bytes` of durable filler follow the last batch.
+    fn make_filled(&mut self, size_bytes: u64, segment_bytes: u64) -> Result<(), WriteError> {
+        let needed = self.end + size_bytes;
+        if needed <= self.filled_to {
+            return Ok(());
+        }
+        let stepped = needed.next_multiple_of(FILL_STEP_BYTES).min(segment_bytes);
+        self.fill_to(stepped.max(needed))
+    }
+
+    /// In a quiet moment: one step of filler more, if less than half a step is left.
+    fn fill_ahead(&mut self, segment_bytes: u64) -> Result<(), WriteError> {
+        let wanted = (self.end + FILL_STEP_BYTES / 2).min(segment_bytes);
+        if wanted <= self.filled_to {
+            return Ok(());
+        }
+        self.fill_to((self.filled_to + FILL_STEP_BYTES).min(segment_bytes))
+    }
+
+    /// Fills up to byte `to` of the file; durable on return.
+    fn fill_to(&mut self, to: u64) -> Result<(), WriteError> {
+        self.write_filler(self.filled_to, to)?;
+        self.filled_to = self.filled_to.max(to);
+        Ok(())
+    }
+
+    /// Writes the filler of a part of the file and syncs it.
+    pub(crate) fn write_filler(&mut self, from: u64, to: u64) -> Result<(), WriteError> {
+        let mut buffer = Vec::new();
+        let mut at = from;
+        while at < to {
+            let step_end = to.min(at + FILL_STEP_BYTES);
+            buffer.clear();
+            self.header.filler().append_to(&mut buffer, at, step_end);
+            self.file.write_at(at, &buffer).map_err(cannot_write("write", self.path.clone()))?;
+            at = step_end;
+        }
+        self.file.sync_data().map_err(cannot_write("sync", self.path.clone()))
+    }
+}
+
+/// Makes a segment with durable header, first filler and name.
+pub(crate) fn create_segment<D: Disk>(
+    disk: &mut D,
+    header: SegmentHeader,
+    segment_bytes: u64,
+) -> Result<ActiveSegment<D::File>, WriteError> {
+    let name = segment::file_name(header.number);
+    let temporary = format!("{name}{TEMPORARY_SUFFIX}");
+    let path = disk.describe(&temporary);
+    let mut file = disk.create(&temporary).map_err(cannot_write("create", path.clone()))?;
+    file.write_at(0, &header.encode()).map_err(cannot_write("write", path.clone()))?;
+    let mut segment = ActiveSegment { file, path, header, end: FIRST_BATCH_AT, filled_to: FIRST_BATCH_AT };
+    segment.fill_to(FILL_STEP_BYTES.min(sectors_up(segment_bytes.max(MIN_SEGMENT_BYTES))))?;
+    rename_durably(disk, &temporary, &name)?;
+    segment.path = disk.describe(&name);
+    Ok(segment)
+}
+
+/// Completes the last sector of a batch that stands at `at` with the filler it has already.
+fn pad_with_filler(bytes: &mut Vec<u8>, header: &SegmentHeader, at: u64) {
+    let used = bytes.len() % SECTOR_BYTES;
+    if used > 0 {
+        let last_sector_at = at + (bytes.len() - used) as u64;
+        let filler = header.filler().sector(last_sector_at);
+        bytes.extend_from_slice(filler.get(used..).unwrap_or_default());
+    }
+}
+
+/// The next multiple of the sector size.
+pub(crate) const fn sectors_up(bytes: u64) -> u64 {
+    bytes.next_multiple_of(SECTOR)
+}

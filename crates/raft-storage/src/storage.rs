@@ -1,0 +1,269 @@
+//! The door: opening a data directory, and everything written to it since (rules 1 to 5).
+
+use std::fmt;
+
+use raft_core::{DiskId, Entry, HardState, Incarnation, NodeId, Write};
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{OpenError, WriteError, cannot_open, cannot_write, damaged};
+use crate::formation::{self, Formation};
+use crate::hard_state::{self, HardStateFile, Slot};
+use crate::identity::{self, Identity};
+use crate::log::{ActiveSegment, LogWriter, create_segment, sectors_up};
+use crate::reader::Directory;
+use crate::recovery::{LastSegment, LogScan, TornTail};
+use crate::segment::{self, LogEnd, SegmentHeader};
+use crate::small_file::TEMPORARY_SUFFIX;
+
+/// Gives 128 random bits a call: disk ids and segment ids. They must be unpredictable and never repeat; a test gives
+/// a seeded one.
+pub type RandomSource = Box<dyn FnMut() -> u128 + Send>;
+
+/// How to open a directory.
+pub struct Options {
+    /// Who opens it.
+    pub node: NodeId,
+    /// Size of a segment of the log, in bytes; default 64 MiB, at least [`crate::MIN_SEGMENT_BYTES`]. Counts for
+    /// segments begun from now on. A batch that is larger gets a segment of its own size.
+    pub segment_size_bytes: u64,
+    /// Where ids come from; by default the system's generator.
+    pub random: RandomSource,
+}
+
+impl Options {
+    /// The defaults for `node`.
+    #[must_use]
+    pub fn new(node: NodeId) -> Self {
+        Self { node, segment_size_bytes: 64 << 20, random: Box::new(system_random) }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("node", &self.node)
+            .field("segment_size_bytes", &self.segment_size_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+fn system_random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("without randomness no id is safe to make");
+    u128::from_le_bytes(bytes)
+}
+
+/// What a directory held when it was opened. All of it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// Term and vote.
+    pub hard_state: HardState,
+    /// The log, from index 1.
+    pub entries: Vec<Entry>,
+    /// Which start of this directory this is, from 1.
+    pub incarnation: Incarnation,
+    /// What the last crash tore off the log, if anything. Nobody was told that it was durable.
+    pub torn: Option<TornTail>,
+}
+
+/// An open data directory.
+pub struct Storage<D: Disk> {
+    disk: D,
+    identity: Identity,
+    formation: Option<Formation>,
+    hard_state: HardStateFile<D::File>,
+    log: LogWriter<D::File>,
+    random: RandomSource,
+    /// After one failure nobody knows what the disk holds: every later call fails (F1).
+    has_failed: bool,
+}
+
+impl<D: Disk> fmt::Debug for Storage<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Storage")
+            .field("identity", &self.identity)
+            .field("incarnation", &self.incarnation())
+            .field("has_failed", &self.has_failed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<D: Disk> Storage<D> {
+    /// Opens a directory: initialises an empty one, else reads it back, mends what a crash left, and counts one
+    /// incarnation more. On return all that was recovered is durable, also what only the page cache knew before.
+    ///
+    /// # Errors
+    /// [`OpenError`]; unless it is [`OpenError::Write`] nothing was changed.
+    pub fn open(mut disk: D, options: Options) -> Result<(Self, Recovered), OpenError> {
+        let Options { node, segment_size_bytes, mut random } = options;
+        if identity::read(&mut disk)?.is_none() {
+            initialise(&mut disk, node, segment_size_bytes, &mut random)?;
+        }
+        let Directory { identity, formation, slot, log, names } = Directory::read(&mut disk)?;
+        if identity.node != node {
+            let (path, found) = (disk.describe(""), identity.node);
+            let cluster = formation.map(|formation| formation.cluster);
+            return Err(OpenError::Foreign { path, found, cluster, wanted: node });
+        }
+        remove_temporary_files(&mut disk, &names)?;
+        let LogScan { entries, end, is_unmarked, last_segment } = log;
+        let last_segment =
+            last_segment.ok_or_else(|| damaged(disk.describe(&segment::file_name(1)), 0, "the log is missing"))?;
+        let torn = last_segment.torn.clone();
+        let segment = reopen_segment(&mut disk, last_segment)?;
+        disk.sync_directory().map_err(cannot_write("sync", disk.describe("")))?;
+        let mut hard_state = HardStateFile::open(&mut disk, slot)?;
+        hard_state.begin_incarnation()?;
+        let log = LogWriter::new(identity, segment_size_bytes, segment, end, is_unmarked);
+        let Slot { hard_state: promised, incarnation, .. } = hard_state.durable();
+        let recovered = Recovered { hard_state: promised, entries, incarnation, torn };
+        Ok((Self { disk, identity, formation, hard_state, log, random, has_failed: false }, recovered))
+    }
+
+    /// Whose directory this is.
+    #[must_use]
+    pub const fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Which start of this directory this is.
+    #[must_use]
+    pub const fn incarnation(&self) -> Incarnation {
+        self.hard_state.durable().incarnation
+    }
+
+    /// The cluster this server belongs to, once that is written.
+    #[must_use]
+    pub const fn formation(&self) -> Option<&Formation> {
+        self.formation.as_ref()
+    }
+
+    /// Writes the formation in place of an earlier one; durable on return.
+    ///
+    /// # Errors
+    /// [`WriteError`]: the process must stop.
+    pub fn write_formation(&mut self, formation: Formation) -> Result<(), WriteError> {
+        self.guarded(|storage| formation::write(&mut storage.disk, storage.identity, &formation))?;
+        self.formation = Some(formation);
+        Ok(())
+    }
+
+    /// Writes all of `writes`; durable on return. The last hard state first, if it changed, with one `fdatasync`; then
+    /// truncations and entries as one batch with another. Only writes that exceed [`crate::MAX_BATCH_BYTES`] or a
+    /// segment take several batches; a crash in between keeps those that came first.
+    ///
+    /// # Errors
+    /// [`WriteError`]: the process must stop. Which part of the writes is durable, the next start finds out.
+    ///
+    /// # Panics
+    /// If the entries do not follow the end of the log: the protocol's bug, and the log would be unreadable.
+    pub fn append(&mut self, writes: &[Write]) -> Result<(), WriteError> {
+        self.guarded(|storage| {
+            if let Some(hard_state) = writes.iter().rev().find_map(|write| write.hard_state) {
+                storage.hard_state.write(hard_state)?;
+            }
+            storage.log.append(&mut storage.disk, &mut storage.random, writes)
+        })
+    }
+
+    /// For a quiet moment and for the end: proves the last batch durable by an empty one behind it, and fills the
+    /// segment ahead. Does nothing if the last batch is proved already.
+    ///
+    /// # Errors
+    /// [`WriteError`]: the process must stop.
+    pub fn mark_idle(&mut self) -> Result<(), WriteError> {
+        self.guarded(|storage| storage.log.mark_idle(&mut storage.disk, &mut storage.random))
+    }
+
+    /// Runs one change, unless one has failed before.
+    fn guarded(&mut self, change: impl FnOnce(&mut Self) -> Result<(), WriteError>) -> Result<(), WriteError> {
+        if self.has_failed {
+            return Err(WriteError::Stopped);
+        }
+        // Set first, so that a panic in between counts as a failure too.
+        self.has_failed = true;
+        change(self)?;
+        self.has_failed = false;
+        Ok(())
+    }
+}
+
+/// Makes the files of a new directory. `identity` comes last: before it is durable, everything may be made again.
+fn initialise<D: Disk>(
+    disk: &mut D,
+    node: NodeId,
+    segment_bytes: u64,
+    random: &mut RandomSource,
+) -> Result<(), OpenError> {
+    check_never_used(disk)?;
+    let identity = Identity { node, disk: DiskId(random()) };
+    let (hard_state, incarnation) = (HardState::default(), Incarnation(0));
+    HardStateFile::create(disk, Slot { identity, sequence: 1, hard_state, incarnation })?;
+    let header = SegmentHeader { identity, segment_id: random(), number: 1, start: LogEnd::default() };
+    create_segment(disk, header, segment_bytes)?;
+    identity::write(disk, identity)?;
+    Ok(())
+}
+
+/// A directory without `identity` must be new, or its creation was interrupted. If a server has run on it, `identity`
+/// was lost, and starting afresh would forget votes and entries.
+fn check_never_used<D: Disk>(disk: &mut D) -> Result<(), OpenError> {
+    let names = disk.list().map_err(cannot_open("list", disk.describe("")))?;
+    let is_late =
+        |name: &String| name == formation::FILE.name || segment::number_in(name).is_some_and(|number| number > 1);
+    let has_run = match hard_state::read(disk) {
+        Ok(slot) => slot.is_some_and(|slot| slot.incarnation > Incarnation(0)),
+        // Cut off while it was being made, or damaged: the file of an interrupted creation was never synced.
+        Err(OpenError::Damaged { .. }) => false,
+        Err(other) => return Err(other),
+    };
+    if has_run || names.iter().any(is_late) {
+        let path = disk.describe(identity::FILE.name);
+        return Err(damaged(path, 0, "the file is missing, though a server has run on this directory"));
+    }
+    Ok(())
+}
+
+/// What a crash left under a temporary name was never in use.
+fn remove_temporary_files<D: Disk>(disk: &mut D, names: &[String]) -> Result<(), WriteError> {
+    for name in names {
+        let stem = name.strip_suffix(TEMPORARY_SUFFIX);
+        let is_ours = stem.is_some_and(|stem| {
+            stem == identity::FILE.name || stem == formation::FILE.name || segment::number_in(stem).is_some()
+        });
+        if is_ours {
+            disk.remove(name).map_err(cannot_write("remove", disk.describe(name)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Opens the last segment for writing: filler where there must be filler, and all of it durable. What was read may
+/// have been in the page cache only, if the process was killed before its `fdatasync`.
+fn reopen_segment<D: Disk>(disk: &mut D, last: LastSegment) -> Result<ActiveSegment<D::File>, OpenError> {
+    let name = segment::file_name(last.header.number);
+    let path = disk.describe(&name);
+    let file = disk.open(&name).map_err(cannot_open("open", path.clone()))?;
+    let file = file.ok_or_else(|| damaged(path.clone(), 0, "the segment has gone"))?;
+    let filled_to = sectors_up(last.file_bytes);
+    let mut segment = ActiveSegment { file, path, header: last.header, end: last.end, filled_to };
+    if last.needs_filler {
+        segment.write_filler(last.end, filled_to)?;
+    } else {
+        segment.file.sync_data().map_err(cannot_write("sync", segment.path.clone()))?;
+    }
+    Ok(segment)
+}
+
+/// The hard state must know the term of every entry: it is written first.
+pub(crate) fn check_terms<D: Disk>(disk: &D, slot: &Slot, entries: &[Entry]) -> Result<(), OpenError> {
+    let known = slot.hard_state.term;
+    match entries.last() {
+        Some(last) if last.position.term > known => {
+            let what =
+                format!("it knows term {known}, but the log ends with entry {}; it is an old copy", last.position);
+            Err(damaged(disk.describe(hard_state::FILE_NAME), 48, what))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
