@@ -5,6 +5,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use raft_storage::OpenError;
+
 use crate::config::ConfigError;
 
 /// The exit status of `raftd` and its subcommands. A contract with those who supervise the process.
@@ -93,6 +95,22 @@ impl RunError {
     }
 }
 
+impl From<OpenError> for RunError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Locked { .. }
+            | OpenError::Foreign { .. }
+            | OpenError::ForeignFile { .. }
+            | OpenError::UnknownVersion { .. } => Self::directory_refused(error),
+            OpenError::Damaged { .. } => Self::damaged(error),
+            // Only where nothing may be made: then it is the flag that is wrong.
+            OpenError::NotInitialised { .. } => Self::Usage(error.to_string()),
+            OpenError::Io { .. } | OpenError::Write(_) => Self::failed(error),
+            other => Self::failed(other),
+        }
+    }
+}
+
 /// An error with the place it happened at.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}")]
@@ -128,6 +146,8 @@ pub fn report(error: &dyn Error) {
 
 #[cfg(test)]
 mod tests {
+    use raft_core::NodeId;
+
     use super::*;
 
     #[test]
@@ -143,6 +163,26 @@ mod tests {
             assert_eq!(error.status().code(), code, "{error:?}");
         }
         assert_eq!(ExitStatus::Done.code(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_directory_decides_the_status() {
+        let path = || "data".to_owned();
+        let node = NodeId::new(1).expect("not zero");
+        let table = [
+            (OpenError::Locked { path: path(), pid: Some(7) }, 3),
+            (OpenError::Foreign { path: path(), found: node, cluster: None, wanted: node }, 3),
+            (OpenError::UnknownVersion { path: path(), found: 2, supported: 1 }, 3),
+            (OpenError::Damaged { path: path(), offset: 4096, what: "a bad checksum".into() }, 4),
+            (OpenError::Io { path: path(), action: "open", source: io::Error::other("x") }, 1),
+            (OpenError::NotInitialised { path: path() }, 2),
+        ];
+        for (error, code) in table {
+            let message = error.to_string();
+            let error = RunError::from(error);
+            assert_eq!(error.status().code(), code, "{error:?}");
+            assert_eq!(error_line(&error), format!("raftd: {message}"));
+        }
     }
 
     #[test]

@@ -2,17 +2,19 @@
 //! stopped node's log. `main` only calls [`main_with`].
 
 pub mod cli;
+mod command_text;
 pub mod config;
 pub mod exit;
 mod log_command;
 pub mod logging;
+mod offline;
+mod output;
 mod replay;
 pub mod server;
 pub mod units;
 
 use std::error::Error;
 use std::ffi::OsString;
-use std::io::{self, Write};
 
 use cli::{Invocation, ServerRequest};
 use config::Config;
@@ -61,13 +63,6 @@ fn serve(config: Config) -> Result<(), RunError> {
     server::run(config)
 }
 
-/// Prints on standard output. A reader that has gone away (`raftd log | head`) has seen enough.
 fn print(text: &str) -> Result<(), RunError> {
-    let mut output = io::stdout().lock();
-    match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(RunError::failed_at("cannot write to standard output", error))
-        }
-        Ok(()) | Err(_) => Ok(()),
-    }
+    output::to_stdout(|output| output.write_all(text.as_bytes()))
 }

@@ -22,7 +22,7 @@ const MAX_TIMER: Duration = Duration::from_secs(3_600);
 /// What an envelope, a request's header and a record's header have at most beside key and value, rounded up.
 const REQUEST_OVERHEAD_BYTES: u64 = 1 << 10;
 /// The largest request anybody may allow: its payload becomes one entry, and this is the largest the log takes.
-const MAX_REQUEST_BYTES: u64 = 2 << 20;
+const MAX_REQUEST_BYTES: u64 = raft_storage::MAX_ENTRY_BYTES as u64;
 /// The largest segment: it is filled ahead when it is made, while writes wait.
 const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 

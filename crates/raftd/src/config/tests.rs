@@ -398,3 +398,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_operators_table_has_every_setting_with_its_default() {
+    let manual = include_str!("../../../../docs/operations.md");
+    for setting in Setting::ALL {
+        let start = match setting.default() {
+            Some(default) => format!("| `{setting}` | `{default}` |"),
+            None => format!("| `{setting}` | "),
+        };
+        assert_eq!(manual.lines().filter(|line| line.starts_with(&start)).count(), 1, "{start}");
+    }
+}
