@@ -48,6 +48,38 @@ pub enum Command {
     },
 }
 
+/// [`Command`] over borrowed bytes: the same variants in the same order, hence the same encoding. Decoding it copies
+/// nothing.
+#[derive(Debug, Deserialize)]
+pub(crate) enum BorrowedCommand<'a> {
+    Set { key: &'a [u8], value: &'a [u8], if_absent: bool },
+    Delete { key: &'a [u8] },
+    DeletePrefix { prefix: &'a [u8] },
+    CompareAndSwap { key: &'a [u8], expected: &'a [u8], new: &'a [u8] },
+    Increment { key: &'a [u8], by: i64 },
+}
+
+impl BorrowedCommand<'_> {
+    /// The command, its parts sharing the memory of `bytes`.
+    ///
+    /// # Panics
+    /// If it was not decoded from `bytes`.
+    pub(crate) fn within(&self, bytes: &Bytes) -> Command {
+        let share = |part: &[u8]| bytes.slice_ref(part);
+        match self {
+            Self::Set { key, value, if_absent } => {
+                Command::Set { key: share(key), value: share(value), if_absent: *if_absent }
+            }
+            Self::Delete { key } => Command::Delete { key: share(key) },
+            Self::DeletePrefix { prefix } => Command::DeletePrefix { prefix: share(prefix) },
+            Self::CompareAndSwap { key, expected, new } => {
+                Command::CompareAndSwap { key: share(key), expected: share(expected), new: share(new) }
+            }
+            Self::Increment { key, by } => Command::Increment { key: share(key), by: *by },
+        }
+    }
+}
+
 /// What a command did, with the store's revision after it (changed or not).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {

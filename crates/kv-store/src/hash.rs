@@ -1,0 +1,87 @@
+//! The state hash (rule 10): a sum over all keys, so that it can be kept at each change and does not depend on an order.
+//!
+//! The share of a key is the XXH3-128 (seed 0) of these bytes, integers little-endian, lengths before contents, so that no
+//! two states have the same encoding:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 8 | length of the key |
+//! | n | key |
+//! | 8 | length of the value |
+//! | m | value |
+//! | 8 | create_revision |
+//! | 8 | mod_revision |
+//! | 8 | version |
+//! | 8 | lease, 0 |
+//!
+//! Not a defence against an attacker who chooses values: it finds replicas that differ by accident.
+
+use std::collections::VecDeque;
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::history::Present;
+use crate::limits::KEPT_HASHES;
+use crate::types::{Revision, StateHash};
+
+/// The lease of every key until there are leases.
+const NO_LEASE: u64 = 0;
+
+/// One key's share of the sum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyHash(u128);
+
+impl KeyHash {
+    pub(crate) fn of(key: &[u8], present: &Present<'_>) -> Self {
+        let mut hasher = Xxh3::new();
+        for part in [key, present.value] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        for number in [present.create_revision.0, present.mod_revision.0, present.version, NO_LEASE] {
+            hasher.update(&number.to_le_bytes());
+        }
+        Self(hasher.digest128())
+    }
+}
+
+impl StateHash {
+    /// With one key more.
+    pub(crate) fn plus(self, key: KeyHash) -> Self {
+        Self(self.0.wrapping_add(key.0))
+    }
+
+    /// With one key less.
+    pub(crate) fn minus(self, key: KeyHash) -> Self {
+        Self(self.0.wrapping_sub(key.0))
+    }
+}
+
+/// The hashes of the latest revisions, without a gap.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RecentHashes {
+    oldest: Revision,
+    hashes: VecDeque<StateHash>,
+}
+
+impl RecentHashes {
+    /// Knows the hash of one revision.
+    pub(crate) fn starting_at(revision: Revision, hash: StateHash) -> Self {
+        Self { oldest: revision, hashes: VecDeque::from([hash]) }
+    }
+
+    /// Adds the hash of the next revision.
+    pub(crate) fn push(&mut self, hash: StateHash) {
+        if self.hashes.len() == KEPT_HASHES {
+            self.hashes.pop_front();
+            self.oldest = self.oldest.next();
+        }
+        self.hashes.push_back(hash);
+    }
+
+    /// The hash at `revision`, if it is still kept and already there.
+    pub(crate) fn at(&self, revision: Revision) -> Option<StateHash> {
+        let place = revision.0.checked_sub(self.oldest.0)?;
+        self.hashes.get(usize::try_from(place).ok()?).copied()
+    }
+}

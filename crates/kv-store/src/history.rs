@@ -1,0 +1,102 @@
+//! The chain of versions of one key.
+//!
+//! Owns: what a key was at each revision. Does not own: which keys exist now (`store`).
+
+use bytes::Bytes;
+
+use crate::hash::KeyHash;
+use crate::types::Revision;
+
+/// All versions of one key, oldest first. Never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyHistory {
+    versions: Vec<Version>,
+    /// The present value's share of the state hash; `None` if the key is removed. Kept, so that removing ten thousand
+    /// large values does not hash them all again.
+    hash: Option<KeyHash>,
+}
+
+/// What a key became at one revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Version {
+    mod_revision: Revision,
+    became: Became,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Became {
+    Present { create_revision: Revision, version: u64, value: Bytes },
+    Removed,
+}
+
+/// The present state of a key, or that at some revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Present<'a> {
+    pub(crate) value: &'a Bytes,
+    pub(crate) create_revision: Revision,
+    pub(crate) mod_revision: Revision,
+    pub(crate) version: u64,
+}
+
+impl Version {
+    fn present(&self) -> Option<Present<'_>> {
+        match &self.became {
+            Became::Present { create_revision, version, value } => Some(Present {
+                value,
+                create_revision: *create_revision,
+                mod_revision: self.mod_revision,
+                version: *version,
+            }),
+            Became::Removed => None,
+        }
+    }
+}
+
+impl KeyHistory {
+    /// The history of a key that was never there before.
+    pub(crate) fn begin(key: &[u8], revision: Revision, value: Bytes) -> Self {
+        let mut history = Self { versions: Vec::with_capacity(1), hash: None };
+        history.write(key, revision, value);
+        history
+    }
+
+    /// Adds a value: the next version, or the first if the key was removed.
+    pub(crate) fn write(&mut self, key: &[u8], revision: Revision, value: Bytes) {
+        let (create_revision, version) = match self.latest() {
+            Some(present) => (present.create_revision, present.version + 1),
+            None => (revision, 1),
+        };
+        let present = Present { value: &value, create_revision, mod_revision: revision, version };
+        self.hash = Some(KeyHash::of(key, &present));
+        self.push(revision, Became::Present { create_revision, version, value });
+    }
+
+    /// Adds a tombstone.
+    pub(crate) fn remove(&mut self, revision: Revision) {
+        assert!(self.latest().is_some(), "a key is removed once, at {revision}");
+        self.hash = None;
+        self.push(revision, Became::Removed);
+    }
+
+    fn push(&mut self, mod_revision: Revision, became: Became) {
+        let last = self.versions.last().map(|version| version.mod_revision);
+        assert!(last < Some(mod_revision), "revisions rise: {mod_revision} after {last:?}");
+        self.versions.push(Version { mod_revision, became });
+    }
+
+    /// The key now; `None` if removed.
+    pub(crate) fn latest(&self) -> Option<Present<'_>> {
+        self.versions.last().and_then(Version::present)
+    }
+
+    /// The key as of `revision`; `None` if it was not there.
+    pub(crate) fn at(&self, revision: Revision) -> Option<Present<'_>> {
+        let later = self.versions.partition_point(|version| version.mod_revision <= revision);
+        self.versions.get(later.checked_sub(1)?)?.present()
+    }
+
+    /// The present value's share of the state hash.
+    pub(crate) fn hash(&self) -> Option<KeyHash> {
+        self.hash
+    }
+}

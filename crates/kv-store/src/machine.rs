@@ -1,0 +1,129 @@
+//! The state machine: entries of the log in, replies out.
+
+use bytes::Bytes;
+
+use crate::command::{Outcome, Refusal};
+use crate::envelope::Envelope;
+use crate::execute::execute;
+use crate::limits::Limits;
+use crate::query::{Answer, Found, Item, Query};
+use crate::session::{Admission, Sessions};
+use crate::store::Store;
+use crate::types::{Revision, Stamp, StateHash};
+
+/// The replicated key-value store. Its state is a function of its [`Limits`] and the entries applied, in order; two
+/// stores that applied the same are equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KvStore {
+    store: Store,
+    sessions: Sessions,
+    applied_index: u64,
+    latest_stamp: Stamp,
+}
+
+impl Default for KvStore {
+    fn default() -> Self {
+        Self::new(Limits::default())
+    }
+}
+
+impl KvStore {
+    /// An empty store. All nodes of a cluster must give the same limits.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            store: Store::default(),
+            sessions: Sessions::new(limits),
+            applied_index: 0,
+            latest_stamp: Stamp::default(),
+        }
+    }
+
+    /// Applies the entry at log index `index`, or repeats the reply it had when it was applied before (rule 8).
+    ///
+    /// # Errors
+    /// A [`Refusal`], the same on every replica. Those that the command itself earned (a wrong type, a key too large)
+    /// are kept and repeated to a retry like any other reply. Those that were decided before the command was looked at
+    /// (expired, answered, late, overloaded, unreadable) are not.
+    ///
+    /// # Panics
+    /// If `index` does not rise. It may skip: the protocol has entries of its own.
+    pub fn apply(&mut self, index: u64, stamp: Stamp, envelope: &Bytes) -> Result<Outcome, Refusal> {
+        assert!(index > self.applied_index, "entry {index} is applied after entry {}", self.applied_index);
+        self.applied_index = index;
+        // Stamps never fall (rule 6). Should a leader ever break this, all replicas go on alike with the higher one.
+        self.latest_stamp = self.latest_stamp.max(stamp);
+        self.sessions.expire(self.latest_stamp);
+
+        let Ok(Envelope { session, principal: _, command }) = Envelope::decode(envelope) else {
+            return Err(Refusal::Unreadable);
+        };
+        match self.sessions.admit(&session, self.latest_stamp)? {
+            Admission::Repeated(reply) => reply,
+            Admission::Fresh => {
+                let reply = execute(&mut self.store, &command);
+                self.sessions.keep(&session, &reply);
+                reply
+            }
+        }
+    }
+
+    /// Reads the present state.
+    pub fn query(&self, query: &Query) -> Answer {
+        let found = match query {
+            Query::Get { key } => Found::Value(self.store.item(key)),
+            Query::Scan { prefix, from, limit, keys_only } => {
+                let from = from.as_ref().unwrap_or(prefix);
+                // A limit that does not fit is above the one that holds anyway.
+                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+                self.store.page(prefix, from, limit, *keys_only)
+            }
+        };
+        Answer { revision: self.store.revision(), found }
+    }
+
+    /// One key as it was at `revision`; as it is, for a revision not reached yet.
+    pub fn get_at(&self, key: &[u8], revision: Revision) -> Option<Item> {
+        self.store.item_at(key, revision)
+    }
+
+    /// The revision of the latest change.
+    pub fn revision(&self) -> Revision {
+        self.store.revision()
+    }
+
+    /// The hash of the present state (rule 10).
+    pub fn state_hash(&self) -> StateHash {
+        self.store.hash()
+    }
+
+    /// The hash of the state at `revision`: one of the latest [`crate::KEPT_HASHES`], else `None`.
+    pub fn hash_at(&self, revision: Revision) -> Option<StateHash> {
+        self.store.hash_at(revision)
+    }
+
+    /// The hash of the present state from nothing but the keys: equal to [`Self::state_hash`], or memory or code is at
+    /// fault. Takes time in proportion to the whole state.
+    pub fn recompute_hash(&self) -> StateHash {
+        self.store.recompute_hash()
+    }
+
+    /// The index of the latest entry applied; 0 before the first.
+    pub fn applied_index(&self) -> u64 {
+        self.applied_index
+    }
+
+    /// The highest stamp applied: the cluster time of this state.
+    pub fn latest_stamp(&self) -> Stamp {
+        self.latest_stamp
+    }
+
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// How many keys there are.
+    pub fn key_count(&self) -> usize {
+        self.store.len()
+    }
+}

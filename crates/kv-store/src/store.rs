@@ -1,0 +1,197 @@
+//! The keys, their histories and the store's revision.
+//!
+//! Owns: what changes together, at which revision, and the state hash. Does not own: what a command means
+//! (`execute`), whether it may be applied (`session`).
+//!
+//! Keys that are there and keys that are only remembered live in two maps. A listing thus never walks over tombstones,
+//! however many keys were removed since the last compaction; a reader of the past looks into both.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+
+use crate::hash::RecentHashes;
+use crate::history::{KeyHistory, Present};
+use crate::limits::{MAX_ANSWER_BYTES, MAX_KEYS_PER_COMMAND};
+use crate::query::{Found, Item};
+use crate::types::{Revision, StateHash};
+
+/// All keys with their histories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Store {
+    /// Keys whose latest version is a value.
+    present: BTreeMap<Bytes, KeyHistory>,
+    /// Keys whose latest version is a tombstone.
+    removed: BTreeMap<Bytes, KeyHistory>,
+    revision: Revision,
+    hash: StateHash,
+    recent_hashes: RecentHashes,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        let (revision, hash) = (Revision::default(), StateHash::default());
+        Self {
+            present: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            revision,
+            hash,
+            recent_hashes: RecentHashes::starting_at(revision, hash),
+        }
+    }
+}
+
+/// Changes that are one revision together. Made by [`Store::change`] alone.
+pub(crate) struct Change<'a> {
+    store: &'a mut Store,
+    revision: Revision,
+    changed: bool,
+}
+
+impl Store {
+    /// Runs `work`; whatever it changes is one revision. If it changes nothing, the revision stays.
+    pub(crate) fn change<T>(&mut self, work: impl FnOnce(&mut Change<'_>) -> T) -> T {
+        let revision = self.revision.next();
+        let mut change = Change { store: self, revision, changed: false };
+        let result = work(&mut change);
+        if change.changed {
+            self.revision = revision;
+            self.recent_hashes.push(self.hash);
+        }
+        result
+    }
+
+    /// The revision of the latest change.
+    pub(crate) fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The state hash, kept at each change.
+    pub(crate) fn hash(&self) -> StateHash {
+        self.hash
+    }
+
+    /// The state hash at a recent revision.
+    pub(crate) fn hash_at(&self, revision: Revision) -> Option<StateHash> {
+        self.recent_hashes.at(revision)
+    }
+
+    /// The state hash, from nothing but the keys.
+    pub(crate) fn recompute_hash(&self) -> StateHash {
+        self.present.iter().fold(StateHash::default(), |sum, (key, history)| {
+            let present = history.latest().expect("a key in `present` has a value");
+            sum.plus(crate::hash::KeyHash::of(key, &present))
+        })
+    }
+
+    /// How many keys there are.
+    pub(crate) fn len(&self) -> usize {
+        self.present.len()
+    }
+
+    /// The key now.
+    pub(crate) fn value(&self, key: &[u8]) -> Option<&Bytes> {
+        Some(self.present.get(key)?.latest()?.value)
+    }
+
+    /// The key now, with its metadata.
+    pub(crate) fn item(&self, key: &[u8]) -> Option<Item> {
+        let (key, history) = self.present.get_key_value(key)?;
+        Some(item(key, &history.latest()?, false))
+    }
+
+    /// The key as of `revision`, with its metadata.
+    pub(crate) fn item_at(&self, key: &[u8], revision: Revision) -> Option<Item> {
+        let (key, history) = self.present.get_key_value(key).or_else(|| self.removed.get_key_value(key))?;
+        Some(item(key, &history.at(revision)?, false))
+    }
+
+    /// Keys that begin with `prefix`, from `from` on, in order.
+    fn range<'a>(&'a self, prefix: &'a [u8], from: &'a [u8]) -> impl Iterator<Item = (&'a Bytes, &'a KeyHistory)> {
+        let start = Ord::max(prefix, from);
+        self.present
+            .range::<[u8], _>((Bound::Included(start), Bound::Unbounded))
+            .take_while(move |(key, _)| key.starts_with(prefix))
+    }
+
+    /// The first keys that begin with `prefix`, at most `limit`, and whether there are more.
+    pub(crate) fn keys(&self, prefix: &[u8], limit: usize) -> (Vec<Bytes>, bool) {
+        let mut range = self.range(prefix, prefix).map(|(key, _)| key.clone());
+        let keys = range.by_ref().take(limit).collect();
+        (keys, range.next().is_some())
+    }
+
+    /// One page of the keys that begin with `prefix`, from `from` on: at most `limit` items, at most
+    /// [`MAX_KEYS_PER_COMMAND`], at most [`MAX_ANSWER_BYTES`] of keys and values but for a first item that is larger.
+    pub(crate) fn page(&self, prefix: &[u8], from: &[u8], limit: usize, keys_only: bool) -> Found {
+        let limit = limit.min(MAX_KEYS_PER_COMMAND);
+        let mut items = Vec::new();
+        let mut size_bytes = 0;
+        for (key, history) in self.range(prefix, from) {
+            let present = history.latest().expect("a key in `present` has a value");
+            size_bytes += key.len() + if keys_only { 0 } else { present.value.len() };
+            let is_full = items.len() == limit || (size_bytes > MAX_ANSWER_BYTES && !items.is_empty());
+            if is_full {
+                return Found::Items { items, next: Some(key.clone()) };
+            }
+            items.push(item(key, &present, keys_only));
+        }
+        Found::Items { items, next: None }
+    }
+}
+
+impl Change<'_> {
+    /// The store as it is, with what this change did so far.
+    pub(crate) fn store(&self) -> &Store {
+        self.store
+    }
+
+    /// Writes a value. Key and value are copied here, once, so that a small value never pins a receive buffer.
+    pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
+        let value = Bytes::copy_from_slice(value);
+        if let Some(history) = self.store.present.get_mut(key) {
+            let old = history.hash().expect("a key in `present` has a hash");
+            history.write(key, self.revision, value);
+            self.store.hash = self.store.hash.minus(old);
+            self.add_hash_of(key);
+        } else {
+            let (key, history) = match self.store.removed.remove_entry(key) {
+                Some((key, mut history)) => {
+                    history.write(&key, self.revision, value);
+                    (key, history)
+                }
+                None => (Bytes::copy_from_slice(key), KeyHistory::begin(key, self.revision, value)),
+            };
+            self.store.present.insert(key.clone(), history);
+            self.add_hash_of(&key);
+        }
+        self.changed = true;
+    }
+
+    fn add_hash_of(&mut self, key: &[u8]) {
+        let hash = self.store.present.get(key).and_then(KeyHistory::hash).expect("the key was written just now");
+        self.store.hash = self.store.hash.plus(hash);
+    }
+
+    /// Removes a key, and says whether it was there.
+    pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
+        let Some((key, mut history)) = self.store.present.remove_entry(key) else { return false };
+        let old = history.hash().expect("a key in `present` has a hash");
+        self.store.hash = self.store.hash.minus(old);
+        history.remove(self.revision);
+        self.store.removed.insert(key, history);
+        self.changed = true;
+        true
+    }
+}
+
+fn item(key: &Bytes, present: &Present<'_>, key_only: bool) -> Item {
+    Item {
+        key: key.clone(),
+        value: if key_only { Bytes::new() } else { present.value.clone() },
+        create_revision: present.create_revision,
+        mod_revision: present.mod_revision,
+        version: present.version,
+    }
+}
