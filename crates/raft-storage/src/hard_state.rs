@@ -5,6 +5,8 @@
 //! nobody was told of the new one yet. Recovery writes both again before the server acts, so that one bad slot never
 //! meets a second one.
 //!
+//! It also counts the log's segments: a last segment that went missing leaves no other trace.
+//!
 //! ```text
 //! offset  bytes  field (slot 0 at byte 0, slot 1 at byte 4096)
 //!      0      8  magic "raftd-hs"
@@ -15,7 +17,8 @@
 //!     48      8  term
 //!     56      8  vote (0 if there is none)
 //!     64      8  incarnation
-//!     72    436  zeros
+//!     72      8  number of the log's last segment
+//!     80    428  zeros
 //!    508      4  CRC-32C of bytes 0..508
 //! ```
 
@@ -43,6 +46,8 @@ pub(crate) struct Slot {
     pub(crate) sequence: u64,
     pub(crate) hard_state: HardState,
     pub(crate) incarnation: Incarnation,
+    /// The log has at least the segments up to this number.
+    pub(crate) last_segment: u64,
 }
 
 /// Why a slot does not count.
@@ -63,6 +68,7 @@ impl Slot {
         put_at(&mut bytes, 48, &self.hard_state.term.0.to_le_bytes());
         put_at(&mut bytes, 56, &vote.map_or(0, NodeId::as_u64).to_le_bytes());
         put_at(&mut bytes, 64, &self.incarnation.0.to_le_bytes());
+        put_at(&mut bytes, 72, &self.last_segment.to_le_bytes());
         let crc = crc32c::crc32c(bytes.get(..CRC_AT).unwrap_or_default());
         put_at(&mut bytes, CRC_AT, &crc.to_le_bytes());
         bytes
@@ -98,7 +104,8 @@ impl Slot {
             _ => return None,
         };
         let incarnation = Incarnation(fields.take_u64()?);
-        Some(Self { identity, sequence, hard_state: HardState { term, voted_for }, incarnation })
+        let last_segment = fields.take_u64()?;
+        Some(Self { identity, sequence, hard_state: HardState { term, voted_for }, incarnation, last_segment })
     }
 }
 
@@ -169,10 +176,16 @@ impl<F: DiskFile> HardStateFile<F> {
         self.write_slots(Slot { hard_state, sequence: self.durable.sequence + 1, ..self.durable })
     }
 
+    /// Notes that the log has begun a segment.
+    pub(crate) fn note_segment(&mut self, last_segment: u64) -> Result<(), WriteError> {
+        self.write_slots(Slot { last_segment, sequence: self.durable.sequence + 1, ..self.durable })
+    }
+
     /// Counts one start more, and thereby writes both slots anew.
-    pub(crate) fn begin_incarnation(&mut self) -> Result<(), WriteError> {
+    pub(crate) fn begin_incarnation(&mut self, last_segment: u64) -> Result<(), WriteError> {
         let incarnation = Incarnation(self.durable.incarnation.0 + 1);
-        self.write_slots(Slot { incarnation, sequence: self.durable.sequence + 1, ..self.durable })
+        let sequence = self.durable.sequence + 1;
+        self.write_slots(Slot { incarnation, last_segment, sequence, ..self.durable })
     }
 
     fn write_slots(&mut self, slot: Slot) -> Result<(), WriteError> {

@@ -11,6 +11,7 @@ use raft_core::{Entry, LogIndex, Write};
 use crate::batch::{BatchBuilder, MAX_BATCH_BYTES, TRUNCATION_BYTES, record_bytes};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{WriteError, cannot_write};
+use crate::hard_state::HardStateFile;
 use crate::identity::Identity;
 use crate::segment::{self, FIRST_BATCH_AT, LogEnd, SegmentHeader};
 use crate::small_file::{TEMPORARY_SUFFIX, rename_durably};
@@ -33,6 +34,13 @@ pub(crate) struct ActiveSegment<F> {
     pub(crate) end: u64,
     /// Up to here the filler behind `end` is durable.
     pub(crate) filled_to: u64,
+}
+
+/// What the writer works with and does not own.
+pub(crate) struct Surroundings<'a, D: Disk> {
+    pub(crate) disk: &'a mut D,
+    pub(crate) random: &'a mut RandomSource,
+    pub(crate) hard_state: &'a mut HardStateFile<D::File>,
 }
 
 /// The end of the log, open for writing.
@@ -74,48 +82,42 @@ impl<F: DiskFile> LogWriter<F> {
     /// Writes the log part of all `writes`; durable on return. One batch, unless they exceed the largest.
     pub(crate) fn append<D: Disk<File = F>>(
         &mut self,
-        disk: &mut D,
-        random: &mut RandomSource,
+        mut around: Surroundings<'_, D>,
         writes: &[Write],
     ) -> Result<(), WriteError> {
         self.batch.clear();
         for write in writes {
             if let Some(from) = write.truncate_from {
-                self.push_truncation(disk, random, from)?;
+                self.push_truncation(&mut around, from)?;
             }
             for entry in &write.entries {
-                self.push_entry(disk, random, entry)?;
+                self.push_entry(&mut around, entry)?;
             }
         }
         if self.batch.is_empty() {
             return Ok(());
         }
-        self.write_batch(disk, random)
+        self.write_batch(&mut around)
     }
 
     /// Writes an empty batch behind the last, unless that is empty itself, and fills ahead for the next ones.
-    pub(crate) fn mark_idle<D: Disk<File = F>>(
-        &mut self,
-        disk: &mut D,
-        random: &mut RandomSource,
-    ) -> Result<(), WriteError> {
+    pub(crate) fn mark_idle<D: Disk<File = F>>(&mut self, mut around: Surroundings<'_, D>) -> Result<(), WriteError> {
         if !self.is_unmarked {
             return Ok(());
         }
         self.batch.clear();
-        self.write_batch(disk, random)?;
+        self.write_batch(&mut around)?;
         self.segment.fill_ahead(self.segment_bytes)
     }
 
     fn push_truncation<D: Disk<File = F>>(
         &mut self,
-        disk: &mut D,
-        random: &mut RandomSource,
+        around: &mut Surroundings<'_, D>,
         from: LogIndex,
     ) -> Result<(), WriteError> {
         let last = self.last_index;
         assert!(from.0 > 0 && from <= last.next(), "truncation from {from} of a log that ends at {last}");
-        self.make_room(disk, random, TRUNCATION_BYTES)?;
+        self.make_room(around, TRUNCATION_BYTES)?;
         self.batch.push_truncation(from);
         self.last_index = from.previous();
         Ok(())
@@ -123,13 +125,12 @@ impl<F: DiskFile> LogWriter<F> {
 
     fn push_entry<D: Disk<File = F>>(
         &mut self,
-        disk: &mut D,
-        random: &mut RandomSource,
+        around: &mut Surroundings<'_, D>,
         entry: &Entry,
     ) -> Result<(), WriteError> {
         let last = self.last_index;
         assert!(entry.position.index == last.next(), "entry {entry} right after a log that ends at {last}");
-        self.make_room(disk, random, record_bytes(entry))?;
+        self.make_room(around, record_bytes(entry))?;
         self.batch.push_entry(entry)?;
         self.last_index = entry.position.index;
         Ok(())
@@ -138,8 +139,7 @@ impl<F: DiskFile> LogWriter<F> {
     /// Writes what is gathered if `more_bytes` would make the batch larger than a segment, or than the largest batch.
     fn make_room<D: Disk<File = F>>(
         &mut self,
-        disk: &mut D,
-        random: &mut RandomSource,
+        around: &mut Surroundings<'_, D>,
         more_bytes: usize,
     ) -> Result<(), WriteError> {
         let in_segment = usize::try_from(self.segment_bytes - FIRST_BATCH_AT - SECTOR).unwrap_or(usize::MAX);
@@ -147,16 +147,16 @@ impl<F: DiskFile> LogWriter<F> {
         if self.batch.is_empty() || self.batch.size_bytes() + more_bytes <= limit {
             return Ok(());
         }
-        self.write_batch(disk, random)?;
+        self.write_batch(around)?;
         self.batch.clear();
         Ok(())
     }
 
-    fn write_batch<D: Disk<File = F>>(&mut self, disk: &mut D, random: &mut RandomSource) -> Result<(), WriteError> {
+    fn write_batch<D: Disk<File = F>>(&mut self, around: &mut Surroundings<'_, D>) -> Result<(), WriteError> {
         let size_bytes = sectors_up(self.batch.size_bytes() as u64);
         let is_first = self.segment.end == FIRST_BATCH_AT;
         if !is_first && self.segment.end + size_bytes + SECTOR > self.segment_bytes {
-            self.begin_segment(disk, random)?;
+            self.begin_segment(around)?;
         }
         self.segment.make_filled(size_bytes + SECTOR, self.segment_bytes)?;
         let at = self.segment.end;
@@ -174,10 +174,12 @@ impl<F: DiskFile> LogWriter<F> {
     }
 
     /// Ends the segment and begins the next. On the path of one write in many thousands.
-    fn begin_segment<D: Disk<File = F>>(&mut self, disk: &mut D, random: &mut RandomSource) -> Result<(), WriteError> {
+    fn begin_segment<D: Disk<File = F>>(&mut self, around: &mut Surroundings<'_, D>) -> Result<(), WriteError> {
         let number = self.segment.header.number + 1;
-        let header = SegmentHeader { identity: self.identity, segment_id: random(), number, start: self.end };
-        self.segment = create_segment(disk, header, self.segment_bytes)?;
+        let header = SegmentHeader { identity: self.identity, segment_id: (around.random)(), number, start: self.end };
+        self.segment = create_segment(around.disk, header, self.segment_bytes)?;
+        // Before anything stands in it: from now on the segment's absence is damage.
+        around.hard_state.note_segment(number)?;
         self.end.chain = header.first_chain();
         Ok(())
     }

@@ -7,7 +7,7 @@ use crate::error::{OpenError, cannot_open, damaged};
 use crate::formation::{self, Formation};
 use crate::hard_state::{self, Slot};
 use crate::identity::{self, Identity};
-use crate::recovery::{self, LogScan, TornTail};
+use crate::recovery::{self, LastSegment, LogScan, TornTail};
 use crate::storage::check_terms;
 
 /// What a stopped server's directory holds.
@@ -33,10 +33,9 @@ pub struct Contents {
 /// # Errors
 /// [`OpenError`]; a directory no server has run on is [`OpenError::NotInitialised`].
 pub fn read_log<D: Disk>(mut disk: D) -> Result<Contents, OpenError> {
-    let Directory { identity, formation, slot, log, .. } = Directory::read(&mut disk)?;
-    let torn = log.last_segment.and_then(|last| last.torn);
+    let Directory { identity, formation, slot, log, last_segment, .. } = Directory::read(&mut disk)?;
     let Slot { hard_state, incarnation, .. } = slot;
-    Ok(Contents { identity, formation, hard_state, incarnation, entries: log.entries, torn })
+    Ok(Contents { identity, formation, hard_state, incarnation, entries: log.entries, torn: last_segment.torn })
 }
 
 /// All files of a directory, checked against each other.
@@ -45,6 +44,7 @@ pub(crate) struct Directory {
     pub(crate) formation: Option<Formation>,
     pub(crate) slot: Slot,
     pub(crate) log: LogScan,
+    pub(crate) last_segment: LastSegment,
     /// The names of all files.
     pub(crate) names: Vec<String>,
 }
@@ -61,8 +61,8 @@ impl Directory {
         if slot.identity != identity {
             return Err(OpenError::ForeignFile { path, found: slot.identity, expected: identity });
         }
-        let log = recovery::scan(disk, &names, identity)?;
+        let (log, last_segment) = recovery::scan(disk, &names, identity, slot.last_segment)?;
         check_terms(disk, &slot, &log.entries)?;
-        Ok(Self { identity, formation, slot, log, names })
+        Ok(Self { identity, formation, slot, log, last_segment, names })
     }
 }

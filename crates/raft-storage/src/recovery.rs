@@ -50,8 +50,6 @@ pub(crate) struct LogScan {
     pub(crate) end: LogEnd,
     /// Whether the last batch holds records, so that nothing proves it durable.
     pub(crate) is_unmarked: bool,
-    /// The segment to go on with; `None` if there is no log at all.
-    pub(crate) last_segment: Option<LastSegment>,
 }
 
 /// What the writer must know of the last segment.
@@ -62,36 +60,60 @@ pub(crate) struct LastSegment {
     pub(crate) end: u64,
     /// The file's size.
     pub(crate) file_bytes: u64,
-    /// Whether anything but filler stands behind `end`.
-    pub(crate) needs_filler: bool,
+    /// The bytes of the last batch, which ends at `end`; none if the segment has no batch. All before is proved durable.
+    pub(crate) last_batch: Vec<u8>,
     /// What was cut, if a batch was.
     pub(crate) torn: Option<TornTail>,
 }
 
-/// Reads the whole log.
-pub(crate) fn scan<D: Disk>(disk: &mut D, names: &[String], identity: Identity) -> Result<LogScan, OpenError> {
+/// Reads the whole log, which has at least the segments up to `last_known`, and the segment to go on with.
+pub(crate) fn scan<D: Disk>(
+    disk: &mut D,
+    names: &[String],
+    identity: Identity,
+    last_known: u64,
+) -> Result<(LogScan, LastSegment), OpenError> {
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_in(name)).collect();
     numbers.sort_unstable();
+    let count = numbers.last().copied().unwrap_or(0).max(last_known).max(1);
     let mut log = LogScan::default();
-    for (position, &number) in numbers.iter().enumerate() {
-        let expected = position as u64 + 1;
-        if number != expected {
-            let path = disk.describe(&segment::file_name(expected));
-            return Err(damaged(path, 0, format!("the segment is missing, though segment {number} is there")));
+    let mut found = numbers.into_iter();
+    let mut number = 1;
+    loop {
+        check_is_there(disk, number, found.next(), count)?;
+        let end = scan_segment(disk, number, identity, &mut log)?;
+        if number == count {
+            return Ok((log, judge_tail(end)?));
         }
-        let is_last = expected == numbers.len() as u64;
-        scan_segment(disk, number, identity, is_last, &mut log)?;
+        check_ended(&end)?;
+        number += 1;
     }
-    Ok(log)
+}
+
+fn check_is_there<D: Disk>(disk: &D, number: u64, found: Option<u64>, count: u64) -> Result<(), OpenError> {
+    if found == Some(number) {
+        return Ok(());
+    }
+    let path = disk.describe(&segment::file_name(number));
+    Err(damaged(path, 0, format!("the segment is missing, though the log has {count}")))
+}
+
+/// A segment, read up to where no valid batch is.
+struct SegmentEnd<F> {
+    window: Window<F>,
+    header: SegmentHeader,
+    at: u64,
+    /// Where the last valid batch begins; `at` if there is none.
+    last_batch_at: u64,
+    tail: Tail,
 }
 
 fn scan_segment<D: Disk>(
     disk: &mut D,
     number: u64,
     identity: Identity,
-    is_last: bool,
     log: &mut LogScan,
-) -> Result<(), OpenError> {
+) -> Result<SegmentEnd<D::File>, OpenError> {
     let name = segment::file_name(number);
     let path = disk.describe(&name);
     let file = disk.open(&name).map_err(cannot_open("open", path.clone()))?;
@@ -99,20 +121,22 @@ fn scan_segment<D: Disk>(
     let mut window = Window::new(file, path)?;
     let header = read_header(&mut window, number, identity, log.end)?;
     log.end.chain = header.first_chain();
-    let mut at = FIRST_BATCH_AT;
+    let (mut last_batch_at, mut at) = (FIRST_BATCH_AT, FIRST_BATCH_AT);
     loop {
         match read_batch(&mut window, &header, at, log)? {
-            Next::Batch { end } => at = end,
-            Next::Tail(tail) if is_last => {
-                log.last_segment = Some(judge_tail(&mut window, header, at, tail)?);
-                return Ok(());
-            }
-            // Whether this is the end, the next segment's header knows.
-            Next::Tail(Tail::Filler) => return Ok(()),
-            Next::Tail(Tail::BadBatch { bad, .. }) => {
-                let what = format!("{}, though the next segment proves the batch durable", bad.what);
-                return Err(damaged(window.path, at + bad.in_batch(), what));
-            }
+            Next::Batch { end } => (last_batch_at, at) = (at, end),
+            Next::Tail(tail) => return Ok(SegmentEnd { window, header, at, last_batch_at, tail }),
+        }
+    }
+}
+
+/// A segment that is followed by another has ended. Whether with all its batches, the next one's header tells.
+fn check_ended<F>(end: &SegmentEnd<F>) -> Result<(), OpenError> {
+    match &end.tail {
+        Tail::Filler => Ok(()),
+        Tail::BadBatch { bad, .. } => {
+            let what = format!("{}, though the next segment proves the batch durable", bad.what);
+            Err(damaged(end.window.path.clone(), end.at + bad.in_batch(), what))
         }
     }
 }
@@ -256,12 +280,8 @@ fn replay(log: &mut LogScan, record: Record) -> Result<(), String> {
 }
 
 /// Decides what stands behind the last valid batch of the last segment: nothing, a torn batch, or damage.
-fn judge_tail<F: DiskFile>(
-    window: &mut Window<F>,
-    header: SegmentHeader,
-    end: u64,
-    tail: Tail,
-) -> Result<LastSegment, OpenError> {
+fn judge_tail<F: DiskFile>(segment_end: SegmentEnd<F>) -> Result<LastSegment, OpenError> {
+    let SegmentEnd { mut window, header, at: end, last_batch_at, tail } = segment_end;
     let path = window.path.clone();
     let file_bytes = window.file_bytes;
     // A torn batch may have bytes up to here; behind it there was only filler when it was written.
@@ -269,7 +289,7 @@ fn judge_tail<F: DiskFile>(
         Tail::Filler => end + sectors_up(MAX_BATCH_BYTES as u64),
         Tail::BadBatch { header: batch, bad } => {
             let batch_end = end + sectors_up(batch.size_bytes());
-            let has_filler = has_filler_sector(window, &header, end, batch_end)?;
+            let has_filler = has_filler_sector(&mut window, &header, end, batch_end)?;
             if !has_filler {
                 return Err(damaged(
                     path,
@@ -280,9 +300,10 @@ fn judge_tail<F: DiskFile>(
             batch_end
         }
     };
-    let strays = read_strays(window, &header, end, reach)?;
-    let torn = strays.torn_to.map(|torn_to| TornTail { path, offset: end, size_bytes: torn_to - end });
-    Ok(LastSegment { header, end, file_bytes, needs_filler: strays.any, torn })
+    let torn_to = read_strays(&mut window, &header, end, reach)?;
+    let last_batch = window.slice(last_batch_at, end - last_batch_at)?.unwrap_or_default().to_vec();
+    let torn = torn_to.map(|torn_to| TornTail { path, offset: end, size_bytes: torn_to - end });
+    Ok(LastSegment { header, end, file_bytes, last_batch, torn })
 }
 
 fn has_filler_sector<F: DiskFile>(
@@ -301,48 +322,39 @@ fn has_filler_sector<F: DiskFile>(
     Ok(false)
 }
 
-/// What stands behind the end that is not filler.
-#[derive(Default)]
-struct Strays {
-    any: bool,
-    /// The end of the last sector that holds more than zeros: part of a batch, not of an interrupted step of filler.
-    torn_to: Option<u64>,
-}
-
-/// Looks through everything behind `end`. Damage is a later batch, or bytes beyond `reach`.
+/// Looks through everything behind `end`: gives the end of the last sector that holds more than filler or zeros, which
+/// is part of a torn batch. Zeros are left by an interrupted step of filler.
+///
+/// # Errors
+/// Damage: a later batch, or bytes from `reach` on.
 fn read_strays<F: DiskFile>(
     window: &mut Window<F>,
     header: &SegmentHeader,
     end: u64,
     reach: u64,
-) -> Result<Strays, OpenError> {
+) -> Result<Option<u64>, OpenError> {
     let path = window.path.clone();
-    // A last sector that is not whole is an interrupted step of filler.
-    let mut strays = Strays { any: window.file_bytes % SECTOR != 0, ..Strays::default() };
+    let mut torn_to = None;
     let mut at = end;
     while let Some(sector) = window.sector(at)? {
         if !header.filler().is_filler(at, sector) {
             let later = BatchHeader::decode(sector, header.segment_id).filter(|_| at > end);
             if let Some((later, _)) = later {
-                let what =
-                    format!("a batch is lost, though batch {} behind it proves that it was durable", later.number);
-                return Err(damaged(path, end.min(at), format!("{what} (byte {at})")));
+                let number = later.number;
+                let what = format!("a batch is lost here: batch {number} at byte {at} proves that it was durable");
+                return Err(damaged(path, end, what));
             }
             if sector.iter().any(|&byte| byte != 0) {
                 if at >= reach {
-                    return Err(damaged(
-                        path,
-                        at,
-                        "here is neither a batch nor filler, and no torn batch reaches this far",
-                    ));
+                    let what = "here is neither a batch nor filler, and no torn batch reaches this far";
+                    return Err(damaged(path, at, what));
                 }
-                strays.torn_to = Some(at + SECTOR);
+                torn_to = Some(at + SECTOR);
             }
-            strays.any = true;
         }
         at += SECTOR;
     }
-    Ok(strays)
+    Ok(torn_to)
 }
 
 /// A file, read in large pieces.

@@ -9,7 +9,7 @@ use crate::error::{OpenError, WriteError, cannot_open, cannot_write, damaged};
 use crate::formation::{self, Formation};
 use crate::hard_state::{self, HardStateFile, Slot};
 use crate::identity::{self, Identity};
-use crate::log::{ActiveSegment, LogWriter, create_segment, sectors_up};
+use crate::log::{ActiveSegment, LogWriter, Surroundings, create_segment, sectors_up};
 use crate::reader::Directory;
 use crate::recovery::{LastSegment, LogScan, TornTail};
 use crate::segment::{self, LogEnd, SegmentHeader};
@@ -99,21 +99,19 @@ impl<D: Disk> Storage<D> {
         if identity::read(&mut disk)?.is_none() {
             initialise(&mut disk, node, segment_size_bytes, &mut random)?;
         }
-        let Directory { identity, formation, slot, log, names } = Directory::read(&mut disk)?;
+        let Directory { identity, formation, slot, log, last_segment, names } = Directory::read(&mut disk)?;
         if identity.node != node {
             let (path, found) = (disk.describe(""), identity.node);
             let cluster = formation.map(|formation| formation.cluster);
             return Err(OpenError::Foreign { path, found, cluster, wanted: node });
         }
         remove_temporary_files(&mut disk, &names)?;
-        let LogScan { entries, end, is_unmarked, last_segment } = log;
-        let last_segment =
-            last_segment.ok_or_else(|| damaged(disk.describe(&segment::file_name(1)), 0, "the log is missing"))?;
-        let torn = last_segment.torn.clone();
+        let LogScan { entries, end, is_unmarked } = log;
+        let (torn, last_number) = (last_segment.torn.clone(), last_segment.header.number);
         let segment = reopen_segment(&mut disk, last_segment)?;
         disk.sync_directory().map_err(cannot_write("sync", disk.describe("")))?;
         let mut hard_state = HardStateFile::open(&mut disk, slot)?;
-        hard_state.begin_incarnation()?;
+        hard_state.begin_incarnation(last_number)?;
         let log = LogWriter::new(identity, segment_size_bytes, segment, end, is_unmarked);
         let Slot { hard_state: promised, incarnation, .. } = hard_state.durable();
         let recovered = Recovered { hard_state: promised, entries, incarnation, torn };
@@ -162,7 +160,8 @@ impl<D: Disk> Storage<D> {
             if let Some(hard_state) = writes.iter().rev().find_map(|write| write.hard_state) {
                 storage.hard_state.write(hard_state)?;
             }
-            storage.log.append(&mut storage.disk, &mut storage.random, writes)
+            let (log, around) = storage.log_and_surroundings();
+            log.append(around, writes)
         })
     }
 
@@ -172,7 +171,15 @@ impl<D: Disk> Storage<D> {
     /// # Errors
     /// [`WriteError`]: the process must stop.
     pub fn mark_idle(&mut self) -> Result<(), WriteError> {
-        self.guarded(|storage| storage.log.mark_idle(&mut storage.disk, &mut storage.random))
+        self.guarded(|storage| {
+            let (log, around) = storage.log_and_surroundings();
+            log.mark_idle(around)
+        })
+    }
+
+    fn log_and_surroundings(&mut self) -> (&mut LogWriter<D::File>, Surroundings<'_, D>) {
+        let Self { disk, random, hard_state, log, .. } = self;
+        (log, Surroundings { disk, random, hard_state })
     }
 
     /// Runs one change, unless one has failed before.
@@ -198,7 +205,7 @@ fn initialise<D: Disk>(
     check_never_used(disk)?;
     let identity = Identity { node, disk: DiskId(random()) };
     let (hard_state, incarnation) = (HardState::default(), Incarnation(0));
-    HardStateFile::create(disk, Slot { identity, sequence: 1, hard_state, incarnation })?;
+    HardStateFile::create(disk, Slot { identity, sequence: 1, hard_state, incarnation, last_segment: 1 })?;
     let header = SegmentHeader { identity, segment_id: random(), number: 1, start: LogEnd::default() };
     create_segment(disk, header, segment_bytes)?;
     identity::write(disk, identity)?;
@@ -238,8 +245,9 @@ fn remove_temporary_files<D: Disk>(disk: &mut D, names: &[String]) -> Result<(),
     Ok(())
 }
 
-/// Opens the last segment for writing: filler where there must be filler, and all of it durable. What was read may
-/// have been in the page cache only, if the process was killed before its `fdatasync`.
+/// Opens the last segment for writing. What was read may be in the page cache only: the process was killed before its
+/// `fdatasync`, or that failed and left the pages clean (F1). So everything that no later batch proves durable is
+/// written again: the last batch, and the filler behind it, which also wipes out a torn batch (F4).
 fn reopen_segment<D: Disk>(disk: &mut D, last: LastSegment) -> Result<ActiveSegment<D::File>, OpenError> {
     let name = segment::file_name(last.header.number);
     let path = disk.describe(&name);
@@ -247,11 +255,9 @@ fn reopen_segment<D: Disk>(disk: &mut D, last: LastSegment) -> Result<ActiveSegm
     let file = file.ok_or_else(|| damaged(path.clone(), 0, "the segment has gone"))?;
     let filled_to = sectors_up(last.file_bytes);
     let mut segment = ActiveSegment { file, path, header: last.header, end: last.end, filled_to };
-    if last.needs_filler {
-        segment.write_filler(last.end, filled_to)?;
-    } else {
-        segment.file.sync_data().map_err(cannot_write("sync", segment.path.clone()))?;
-    }
+    let batch_at = last.end - last.last_batch.len() as u64;
+    segment.file.write_at(batch_at, &last.last_batch).map_err(cannot_write("write", segment.path.clone()))?;
+    segment.write_filler(last.end, filled_to)?;
     Ok(segment)
 }
 
