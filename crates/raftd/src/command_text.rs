@@ -1,14 +1,90 @@
-//! Commands of the key-value store as words on a line.
+//! Commands of the key-value store as words on a line: `client=5b6f01c2 sequence=1 op=set key="a" value="1" if_absent=false`.
+//! The client is the first 8 digits of its id.
 
 use std::fmt;
 
-use crate::output::Shortened;
+use bytes::Bytes;
+use kv_store::{Command, Envelope};
+
+use crate::output::{Quoted, Shortened};
 
 /// The bytes of a command entry.
-pub(crate) struct CommandText<'a>(pub(crate) &'a [u8]);
+pub(crate) struct CommandText<'a>(pub(crate) &'a Bytes);
 
 impl fmt::Display for CommandText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", Shortened { name: "payload", bytes: self.0 })
+        match Envelope::decode(self.0) {
+            Ok(Envelope { session, principal: _, command }) => {
+                let client = session.client.0 >> 96;
+                write!(f, "client={client:08x} sequence={} ", session.sequence)?;
+                write_command(f, &command)
+            }
+            // The store refuses these too, the same on every replica.
+            Err(error) => write!(f, "op=unreadable why=\"{error}\" {}", Shortened { name: "payload", bytes: self.0 }),
+        }
+    }
+}
+
+fn write_command(f: &mut fmt::Formatter<'_>, command: &Command) -> fmt::Result {
+    let value = |name, bytes| Shortened { name, bytes };
+    match command {
+        Command::Set { key, value: new, if_absent } => {
+            write!(f, "op=set key={} {} if_absent={if_absent}", Quoted(key), value("value", new))
+        }
+        Command::Delete { key } => write!(f, "op=del key={}", Quoted(key)),
+        Command::DeletePrefix { prefix } => write!(f, "op=del prefix={}", Quoted(prefix)),
+        Command::CompareAndSwap { key, expected, new } => {
+            write!(f, "op=cas key={} {} {}", Quoted(key), value("expected", expected), value("new", new))
+        }
+        Command::Increment { key, by } => write!(f, "op=incr key={} by={by}", Quoted(key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_store::{ClientId, Principal, SessionHeader, Stamp};
+
+    use super::*;
+
+    fn shown(command: Command) -> String {
+        let session = SessionHeader {
+            client: ClientId(0x0123_4567_89ab_cdef << 64),
+            birth: Stamp(1),
+            sequence: 7,
+            lowest_unanswered: 7,
+            deadline: Stamp(2),
+        };
+        CommandText(&Envelope { session, principal: Principal::nobody(), command }.encode()).to_string()
+    }
+
+    #[test]
+    fn every_command_is_one_line_of_words() {
+        let bytes = Bytes::from_static;
+        let long = Bytes::from(vec![b'x'; 100]);
+        let table = [
+            (
+                Command::Set { key: bytes(b"a"), value: bytes(b"\n"), if_absent: true },
+                "op=set key=\"a\" value=\"\\n\" if_absent=true".to_owned(),
+            ),
+            (
+                Command::Set { key: bytes(b"a"), value: long, if_absent: false },
+                format!("op=set key=\"a\" value=\"{}\" value_bytes=100 if_absent=false", "x".repeat(64)),
+            ),
+            (Command::Delete { key: bytes(b"a b") }, "op=del key=\"a b\"".to_owned()),
+            (Command::DeletePrefix { prefix: bytes(b"") }, "op=del prefix=\"\"".to_owned()),
+            (
+                Command::CompareAndSwap { key: bytes(b"k"), expected: bytes(b"1"), new: bytes(b"2") },
+                "op=cas key=\"k\" expected=\"1\" new=\"2\"".to_owned(),
+            ),
+            (Command::Increment { key: bytes(b"n"), by: -5 }, "op=incr key=\"n\" by=-5".to_owned()),
+        ];
+        for (command, words) in table {
+            assert_eq!(shown(command), format!("client=01234567 sequence=7 {words}"));
+        }
+        let unreadable = CommandText(&bytes(b"\xffrest")).to_string();
+        assert!(
+            unreadable.starts_with("op=unreadable why=\"") && unreadable.ends_with("payload=\"\\xffrest\""),
+            "{unreadable}"
+        );
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! index=1 term=1 stamp=0 kind=noop
-//! index=2 term=1 stamp=51200813 kind=command client=5b6f.. sequence=1 set key="a" value="1"
-//! index=3 term=1 stamp=51912003 kind=configuration members=1,2,3
+//! index=2 term=1 stamp=51200813 kind=command client=5b6f01c2 sequence=1 op=set key="a" value="1" if_absent=false
+//! index=3 term=1 stamp=51912003 kind=configuration members=1=10.0.0.1:7001/DISK,2=10.0.0.2:7001/DISK
 //! ```
 //! Stamps are cluster time in nanoseconds (rule 6).
 

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kv_store::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use raft_core::NodeId;
 
 use super::address::HostPort;
@@ -146,8 +147,8 @@ impl Sources<'_> {
 
     fn limits(&self) -> Result<Limits, ConfigError> {
         Ok(Limits {
-            key_bytes: self.size(Setting::MaxKeyBytes, 1..=MAX_REQUEST_BYTES)?,
-            value_bytes: self.size(Setting::MaxValueBytes, 1..=MAX_REQUEST_BYTES)?,
+            key_bytes: self.size(Setting::MaxKeyBytes, 1..=MAX_KEY_BYTES as u64)?,
+            value_bytes: self.size(Setting::MaxValueBytes, 1..=MAX_VALUE_BYTES as u64)?,
             request_bytes: self.size(Setting::MaxRequestBytes, REQUEST_OVERHEAD_BYTES..=MAX_REQUEST_BYTES)?,
             transaction_operations: self.number(Setting::MaxTransactionOperations, 1..=10_000)?,
             connections: self.number(Setting::MaxConnections, 1..=1_000_000)?,
@@ -179,10 +180,7 @@ impl Sources<'_> {
         let limits = &config.limits;
         let needed_bytes = limits.key_bytes + limits.value_bytes + REQUEST_OVERHEAD_BYTES;
         if limits.request_bytes < needed_bytes {
-            return Err(self.refused(
-                Setting::MaxRequestBytes,
-                Problem::RequestBelowValue { needed_bytes, most_bytes: MAX_REQUEST_BYTES },
-            ));
+            return Err(self.refused(Setting::MaxRequestBytes, Problem::RequestBelowValue { needed_bytes }));
         }
         Ok(())
     }

@@ -171,12 +171,13 @@ pub enum Problem {
         election_min_half_ms: u128,
     },
     /// The largest key with the largest value is no request.
-    #[error("a request with the largest key and value has up to {}; {}", ByteSize(*.needed_bytes), room(*.needed_bytes, *.most_bytes))]
+    #[error(
+        "a request with the largest key and value has up to {}; raise {} to that, or lower {} or {}",
+        ByteSize(*.needed_bytes), Setting::MaxRequestBytes, Setting::MaxKeyBytes, Setting::MaxValueBytes
+    )]
     RequestBelowValue {
         /// What the request limit would have to be.
         needed_bytes: u64,
-        /// The most it can be.
-        most_bytes: u64,
     },
     /// A setting of a later version.
     #[error("not available yet: start every node of a new cluster with the same --cluster list instead")]
@@ -278,13 +279,4 @@ fn names(settings: &[Setting]) -> String {
     let names: Vec<String> = settings.iter().map(|setting| format!("--{setting}")).collect();
     let verb = if names.len() == 1 { "is" } else { "are" };
     format!("{} {verb}", names.join(", "))
-}
-
-fn room(needed_bytes: u64, most_bytes: u64) -> String {
-    let (request, key, value) = (Setting::MaxRequestBytes, Setting::MaxKeyBytes, Setting::MaxValueBytes);
-    if needed_bytes <= most_bytes {
-        format!("raise {request} to that, or lower {key} or {value}")
-    } else {
-        format!("lower {key} or {value}, since no request can have more than {}", ByteSize(most_bytes))
-    }
 }

@@ -62,8 +62,8 @@ pub struct Timers {
     pub heartbeat_interval: Duration,
 }
 
-/// What this server takes from clients. Checked at the server a client talks to, before it allocates anything;
-/// what is in the log already is applied whatever its size, the same on every replica.
+/// What this server takes from clients. Checked at the server a client talks to, before it allocates anything; never
+/// above what the store takes, the same on every replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The largest key.

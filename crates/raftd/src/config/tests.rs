@@ -122,11 +122,11 @@ const REFUSED: &str = r#"
 --segment-size 64MB => "MB" is no unit of sizes; write plain bytes, or KiB, MiB, GiB
 --segment-size 0 => it must be at least 4KiB and at most 1GiB
 --snapshot-threshold 0 => it must be at least 1 and at most 1048576GiB
---max-key-bytes 0 => it must be at least 1 and at most 2MiB
+--max-key-bytes 0 => it must be at least 1 and at most 4KiB
 --max-connections 0 => it must be at least 1 and at most 1000000
 --max-connections 8k => a plain number is wanted, without "k"
---max-value-bytes 2MiB => ! max-request-bytes 2MiB (the default): a request with the largest key and value has up to 2053KiB; lower max-key-bytes or max-value-bytes, since no request can have more than 2MiB
---max-value-bytes 2097153 => it must be at least 1 and at most 2MiB
+--max-value-bytes 1048577 => it must be at least 1 and at most 1MiB
+--max-request-bytes 2097153 => it must be at least 1KiB and at most 2MiB
 --max-request-bytes 1MiB => a request with the largest key and value has up to 1029KiB; raise max-request-bytes to that, or lower max-key-bytes or max-value-bytes
 --log-format xml => a log format is pretty or json
 "#;
@@ -368,7 +368,7 @@ proptest! {
         spread_ms in 0_u64..1000,
         heartbeat_ms in 1_u64..50,
         dial in proptest::collection::btree_map(1_u64..9, 1_u16.., 0..4),
-        key_bytes in 1_u64..=1000 << 10,
+        key_bytes in 1_u64..=4 << 10,
         json in any::<bool>(),
         peers in proptest::option::of(1_u16..),
     ) {
