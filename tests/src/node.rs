@@ -241,6 +241,11 @@ fn first_line(stdout: &mut ChildStdout) -> Option<String> {
     None
 }
 
+/// Waits for the end of a process that is not ours; `false` if it does not end.
+pub fn wait_for_end(process: &OwnedFd) -> bool {
+    is_readable(process)
+}
+
 fn is_readable(source: impl AsFd) -> bool {
     let mut sources = [PollFd::new(&source, PollFlags::IN)];
     loop {
