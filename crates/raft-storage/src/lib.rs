@@ -55,7 +55,7 @@ pub use formation::Formation;
 pub use fs_disk::{FsDisk, FsFile};
 pub use identity::Identity;
 pub use log::MIN_SEGMENT_BYTES;
-pub use mem_disk::MemDisk;
+pub use mem_disk::{MemDisk, Unsynced};
 pub use reader::{Contents, read_log};
 pub use recovery::TornTail;
 pub use storage::{Options, RandomSource, Recovered, Storage};

@@ -154,6 +154,19 @@ impl MemDisk {
         copy
     }
 
+    /// What another disk would hold after a crash that kept nothing unsynced; this one goes on.
+    #[must_use]
+    pub fn copy_after_crash(&self) -> Self {
+        let copy = Self::new();
+        let state = self.lock();
+        for (name, id) in &state.durable_names {
+            if let Some(file) = state.files.get(id) {
+                copy.set_contents(name, file.durable.clone());
+            }
+        }
+        copy
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic in a test must not hide behind another one.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -3,9 +3,14 @@
 
 mod common;
 
+mod crash_loop;
 mod cut_short;
+mod failed_calls;
 mod first_life;
 mod flipped_byte;
 mod ghost_tail;
 mod later_batch_proves;
+mod lost_names;
+mod sizes;
 mod torn_last_batch;
+mod whose_directory;
