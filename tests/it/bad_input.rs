@@ -156,8 +156,8 @@ const BAD_FILES: &[(&str, &str)] = &[
     ("cluster = \"\"\n", "cluster"),
     ("cluster = \"one\"\n", "cluster"),
     ("log_format = \"xml\"\n", "log"),
-    ("not toml\n", "line 1"),
-    ("id = \n", "line 1"),
+    ("not toml\n", "raftd.toml:1"),
+    ("id = \n", "raftd.toml:1"),
 ];
 
 #[test]

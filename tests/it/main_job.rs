@@ -1,6 +1,7 @@
 //! The main job on real input: the machine's package list, a hundred thousand lines of it, while leaders die.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -141,23 +142,28 @@ fn check_replay(cluster: &mut Cluster, hash: &str) {
     cluster.common_hash();
     let later = applied_index(cluster, leader);
     assert!(later > index);
-    let data = cluster.node(leader).data().to_path_buf();
+    let folders: Vec<PathBuf> = cluster.ids().iter().map(|id| cluster.node(*id).data().to_path_buf()).collect();
     for id in cluster.ids() {
         cluster.node(id).terminate();
     }
-    let replay = |arguments: &[&str]| {
-        let output = raftd().args(["replay", "--data-dir"]).arg(&data).args(arguments).output().unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    };
-    let before = replay(&["--to", &index.to_string()]);
-    assert!(before.contains(hash), "the state at {index} is the one the cluster had: {before}");
-    let after = replay(&["--to", &later.to_string()]);
-    assert!(!after.contains(hash), "{after}");
-    assert!(replay(&["--to", &later.to_string(), "get", "counter"]).contains("overwritten"));
-    assert!(!replay(&["--to", &index.to_string(), "get", "counter"]).contains("overwritten"));
-    let round = replay(&["--to", &index.to_string(), "scan", "0000/"]);
+    for folder in &folders {
+        let before = replay(folder, &["--to", &index.to_string()]);
+        assert!(before.contains(hash), "the state at {index} is the one the cluster had: {before}");
+    }
+    let folder = &folders[0];
+    let (index, later) = (index.to_string(), later.to_string());
+    assert!(!replay(folder, &["--to", &later]).contains(hash));
+    assert!(replay(folder, &["--to", &later, "get", "counter"]).contains("overwritten"));
+    assert!(!replay(folder, &["--to", &index, "get", "counter"]).contains("overwritten"));
+    let round = replay(folder, &["--to", &index, "scan", "0000/"]);
     assert_eq!(round.lines().filter(|line| line.contains("0000/")).count(), packages().len());
+}
+
+/// What `raftd replay` prints of the log in `folder`.
+fn replay(folder: &Path, arguments: &[&str]) -> String {
+    let output = raftd().args(["replay", "--data-dir"]).arg(folder).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn applied_index(cluster: &Cluster, id: u64) -> u64 {
