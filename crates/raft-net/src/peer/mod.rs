@@ -1,0 +1,7 @@
+//! What servers say to each other: the protocol's messages as frames, and the links they travel on (feature `peer`).
+
+mod links;
+mod wire;
+
+pub use links::{LinkConfig, LinkEvent, LinkSender, SendRefused, open_link};
+pub use wire::{DecodeError, decode, encode, link_of};
