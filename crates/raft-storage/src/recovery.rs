@@ -395,3 +395,25 @@ impl<F: DiskFile> Window<F> {
         Ok(self.bytes.get(from..to))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each of the three alone is enough: a disk may put a whole sector elsewhere (F12).
+    #[test]
+    fn a_batch_has_one_place_one_number_and_one_predecessor() {
+        let end = LogEnd { batch: 6, chain: 0xabcd, ..LogEnd::default() };
+        let next =
+            BatchHeader { segment_id: 1, offset: 1024, number: 7, records_bytes: 0, record_count: 0, chain: 0xabcd };
+        let what = |header: BatchHeader| check_sequence("log", &header, 1024, end).map_err(|error| error.to_string());
+        assert_eq!(what(next), Ok(()));
+        for (header, part) in [
+            (BatchHeader { offset: 512, ..next }, "belongs to byte 512"),
+            (BatchHeader { number: 6, ..next }, "this is batch 6, but 7 comes next"),
+            (BatchHeader { chain: 1, ..next }, "batch 7 does not continue the batch before it"),
+        ] {
+            assert!(what(header).is_err_and(|error| error.contains(part)), "{part}");
+        }
+    }
+}

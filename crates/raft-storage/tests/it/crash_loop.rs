@@ -151,7 +151,7 @@ impl World {
         }
         self.stop(end);
         // Half of the time the start fails as well, and once more the power or the process goes.
-        if calls % 2 == 0 {
+        if calls.is_multiple_of(2) {
             self.disk.fail_after(calls / 2);
             if let Ok((_, recovered)) = Storage::open(self.disk.clone(), small_segments(self.starts + 7_000, 4096)) {
                 states = vec![Model { hard_state: recovered.hard_state, entries: recovered.entries }];

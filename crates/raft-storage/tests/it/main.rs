@@ -9,6 +9,7 @@ mod failed_calls;
 mod first_life;
 mod flipped_byte;
 mod ghost_tail;
+mod golden;
 mod later_batch_proves;
 mod lost_names;
 mod sizes;

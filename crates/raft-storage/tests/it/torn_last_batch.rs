@@ -1,12 +1,11 @@
 //! The power goes while the last batch is being written: any of its sectors may hold filler still (F3 to F5).
 
 use proptest::prelude::*;
-use raft_storage::MemDisk;
+use raft_storage::{MAX_BATCH_BYTES, MAX_ENTRY_BYTES, MemDisk, Storage};
 
 use crate::common::{
     FIRST_SEGMENT, SECTOR, append, batch_sectors, check_goes_on, damage, options, recover, reopen, sized, three_batches,
 };
-use raft_storage::Storage;
 
 /// Puts back what was in these sectors of `image` before.
 fn revert(image: &mut [u8], before: &[u8], sectors: impl Iterator<Item = usize>) {
@@ -113,5 +112,47 @@ fn a_batch_that_an_empty_one_follows_is_never_torn() {
             (log.bounds[3]..log.bounds[3] + 49).contains(&usize::try_from(offset).unwrap()),
             "lost {lost:b}: {offset}"
         );
+    }
+}
+
+/// Behind the batch that was being written there was durable filler: a stray there is no part of the tear.
+#[test]
+fn nothing_stands_behind_a_torn_batch() {
+    let log = three_batches();
+    for stray_at in (log.bounds[3]..log.image.len()).step_by(SECTOR) {
+        let mut image = log.image.clone();
+        revert(&mut image, &log.before_last, [log.bounds[2] / SECTOR + 1].into_iter());
+        image[stray_at + 5] ^= 1;
+        assert_eq!(damage(&log.with_image(&image)).1, stray_at as u64);
+    }
+}
+
+/// A torn batch whose header was lost reaches as far as the largest batch, and no further.
+#[test]
+fn a_stray_beyond_the_largest_batch_is_damage() {
+    let disk = MemDisk::new();
+    let (mut storage, _) = Storage::open(disk.clone(), options(1)).unwrap();
+    append(&mut storage, &[sized(1, 100)]);
+    // A large batch has four steps of filler made for it, and is torn at its own write.
+    disk.fail_after(5);
+    storage
+        .append(&[crate::common::write(1, &[sized(2, MAX_ENTRY_BYTES), sized(3, MAX_ENTRY_BYTES - 400)])])
+        .unwrap_err();
+    drop(storage);
+    disk.heal();
+    Storage::open(disk.clone(), options(2)).unwrap();
+    let clean = disk.contents(FIRST_SEGMENT).unwrap();
+    let reach = 2 * SECTOR + MAX_BATCH_BYTES;
+    assert!(clean.len() > reach + SECTOR, "{} bytes of filler", clean.len());
+    for (stray_at, is_damage) in [(reach - 1, false), (reach, true)] {
+        let strayed = disk.copy();
+        let mut image = clean.clone();
+        image[stray_at] ^= 1;
+        strayed.set_contents(FIRST_SEGMENT, image);
+        if is_damage {
+            assert_eq!(damage(&strayed).1, reach as u64);
+        } else {
+            assert_eq!(recover(&strayed).unwrap().entries, [sized(1, 100)]);
+        }
     }
 }
