@@ -7,10 +7,12 @@ pub mod config;
 pub mod exit;
 mod log_command;
 pub mod logging;
+pub mod machine;
 mod offline;
 mod output;
 mod replay;
 pub mod server;
+pub mod service;
 pub mod units;
 
 use std::error::Error;
@@ -60,7 +62,7 @@ fn serve(config: Config) -> Result<(), RunError> {
     for warning in config.warnings() {
         tracing::warn!(node = config.id().as_u64(), "{warning}");
     }
-    server::run(config)
+    server::run(&config)
 }
 
 fn print(text: &str) -> Result<(), RunError> {

@@ -32,6 +32,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the other side may take nothing of what is written to it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Judges what the other side says of itself; if it is not acceptable, why not.
+pub type WelcomeCheck = Box<dyn Fn(&Welcome) -> Result<(), String> + Send + Sync>;
+
 /// What a link needs to know.
 pub struct LinkConfig {
     /// The peer.
@@ -44,8 +47,8 @@ pub struct LinkConfig {
     pub max_frame_bytes: usize,
     /// What this server says of itself, asked each time.
     pub hello: Box<dyn Fn() -> Hello + Send + Sync>,
-    /// Whether what the other side says of itself is acceptable; else why not.
-    pub check: Box<dyn Fn(&Welcome) -> Result<(), String> + Send + Sync>,
+    /// Whether what the other side says of itself is acceptable.
+    pub check: WelcomeCheck,
     /// Where the link tells how it fares.
     pub events: mpsc::Sender<LinkEvent>,
     /// Decides the jitter of the pauses.

@@ -3,5 +3,5 @@
 mod links;
 mod wire;
 
-pub use links::{LinkConfig, LinkEvent, LinkSender, SendRefused, open_link};
+pub use links::{LinkConfig, LinkEvent, LinkSender, SendRefused, WelcomeCheck, open_link};
 pub use wire::{DecodeError, decode, encode, link_of};

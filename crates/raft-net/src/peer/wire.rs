@@ -204,12 +204,7 @@ const fn to_wire(position: LogPosition) -> WirePosition {
 /// If it is none. What only the receiver's state can judge (does an index exist, is a term due) is not judged here.
 pub fn decode(frame: &Frame) -> Result<Message, DecodeError> {
     let WireMessage { term, body } = postcard::from_bytes(&frame.header)?;
-    let (body, used_bytes) = match body {
-        WireBody::AppendEntries { prev, commit, entries } => {
-            decode_entries(from_wire(prev)?, LogIndex(commit), entries, &frame.payload)?
-        }
-        other => (decode_plain(other)?, 0),
-    };
+    let (body, used_bytes) = decode_body(body, &frame.payload)?;
     let size_bytes = frame.payload.len() - used_bytes;
     if size_bytes > 0 {
         return Err(DecodeError::TrailingBytes { size_bytes });
@@ -217,16 +212,17 @@ pub fn decode(frame: &Frame) -> Result<Message, DecodeError> {
     Ok(Message { term: check_term(term)?, body })
 }
 
-fn decode_plain(body: WireBody) -> Result<Body, DecodeError> {
-    Ok(match body {
+/// The message, and how many bytes of the payload it took.
+fn decode_body(body: WireBody, payload: &Bytes) -> Result<(Body, usize), DecodeError> {
+    let body = match body {
         WireBody::PreVote { poll, last_log } => Body::PreVote { poll: Poll(poll), last_log: from_wire(last_log)? },
         WireBody::PreVoteReply { poll, verdict } => {
             Body::PreVoteReply { poll: Poll(poll), verdict: decode_verdict(&verdict)? }
         }
         WireBody::RequestVote { last_log } => Body::RequestVote { last_log: from_wire(last_log)? },
         WireBody::RequestVoteReply { verdict } => Body::RequestVoteReply { verdict: decode_verdict(&verdict)? },
-        WireBody::AppendEntries { prev, commit, .. } => {
-            Body::AppendEntries { prev: from_wire(prev)?, entries: Vec::new(), commit: LogIndex(commit) }
+        WireBody::AppendEntries { prev, commit, entries } => {
+            return decode_entries(from_wire(prev)?, LogIndex(commit), entries, payload);
         }
         WireBody::Matched { index } => Body::AppendEntriesReply(AppendResult::Matched(LogIndex(index))),
         WireBody::Mismatch { prev, hint } => {
@@ -240,7 +236,8 @@ fn decode_plain(body: WireBody) -> Result<Body, DecodeError> {
         WireBody::ReadIndexReply { id, incarnation, index } => {
             Body::ReadIndexReply { id: ReadId(id), incarnation: Incarnation(incarnation), index: LogIndex(index) }
         }
-    })
+    };
+    Ok((body, 0))
 }
 
 /// The entries after `prev`, and how many bytes of the payload they took.

@@ -1,0 +1,61 @@
+//! How a request to a replica ends.
+
+use bytes::Bytes;
+use raft_core::NodeId;
+
+/// How a request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The command was committed and applied; this is the state machine's reply.
+    Applied(Bytes),
+    /// The state machine may be read now: it has applied everything acknowledged before the read was asked for.
+    ReadReady,
+    /// Neither.
+    Failed(Failure),
+}
+
+/// Why a request failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// No leader is known: an election, no quorum, or a cluster that has not formed. Nothing was done.
+    #[error("no leader is known; try again, or ask another node")]
+    NoLeader,
+    /// The server that was taken for the leader does not lead (any more). Nothing was done.
+    #[error("the leader has changed before the request reached it; try again")]
+    NotLeader,
+    /// The leader changed with the command in its log: it may or may not be applied.
+    #[error("the leader has changed while the command was under way; it may or may not be applied")]
+    LeaderChanged,
+    /// Another leader's entry took the command's place: it is not applied, nor will it be.
+    #[error("the leader has changed and the command is lost; try again")]
+    Overwritten,
+    /// Not done in time. A command may or may not be applied later.
+    #[error("not committed in time; no majority may be reachable")]
+    Timeout,
+    /// Too much is waiting. Nothing was done.
+    #[error("too many requests are waiting; try again later")]
+    Overloaded,
+    /// The server is stopping. Nothing was done.
+    #[error("the node is stopping; ask another one")]
+    Stopping,
+}
+
+impl Failure {
+    /// Whether the command may have been applied, or may yet be. `false` is certain.
+    #[must_use]
+    pub const fn maybe_applied(self) -> bool {
+        match self {
+            Self::LeaderChanged | Self::Timeout => true,
+            Self::NoLeader | Self::NotLeader | Self::Overwritten | Self::Overloaded | Self::Stopping => false,
+        }
+    }
+}
+
+/// Where a proposal came from, and so where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Origin<W> {
+    /// A client of this server.
+    Own(W),
+    /// A follower that passed it on: its number there.
+    Follower { id: NodeId, forward: u64 },
+}

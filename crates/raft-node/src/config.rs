@@ -1,0 +1,84 @@
+//! What a node is told before it starts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use raft_core::NodeId;
+
+/// The settings of one node. [`NodeConfig::new`] gives every other field its default.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// This server.
+    pub id: NodeId,
+    /// Its data directory: one server, one directory.
+    pub data_dir: PathBuf,
+    /// Where it listens, `HOST:PORT`, for clients and, without `peer_listen`, for peers. Port 0 picks one.
+    pub listen: String,
+    /// Where it listens for peers alone.
+    pub peer_listen: Option<String>,
+    /// Where clients reach it; port 0 stands for the port it listens on. Default: the address it listens on.
+    pub advertise: Option<String>,
+    /// The members that form the cluster and their peer addresses, this one included. Ignored once it has formed.
+    pub cluster: BTreeMap<NodeId, String>,
+    /// Where this node reaches a peer, in place of the peer's own address.
+    pub dial: BTreeMap<NodeId, String>,
+    /// T: the shortest election timeout (§3.4).
+    pub election_timeout_min: Duration,
+    /// The longest, at least 2 T.
+    pub election_timeout_max: Duration,
+    /// How often a leader makes itself heard.
+    pub heartbeat_interval: Duration,
+    /// The size of a log segment, in bytes.
+    pub segment_size_bytes: u64,
+    /// Its limits.
+    pub limits: Limits,
+}
+
+/// What a node takes from the network at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Clients connected at the same time; more are refused in the handshake.
+    pub max_clients: usize,
+    /// Requests under way on one connection; then no more are read from it.
+    pub max_requests_in_flight: usize,
+    /// The bytes of one frame from a client; a larger one closes the connection.
+    pub max_client_frame_bytes: usize,
+    /// The bytes of replies that wait to be read by one client; then its connection is closed.
+    pub max_unread_reply_bytes: usize,
+    /// How long a handshake may take.
+    pub handshake_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_clients: 8_192,
+            max_requests_in_flight: 1_024,
+            max_client_frame_bytes: 2 << 20,
+            max_unread_reply_bytes: 16 << 20,
+            handshake_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl NodeConfig {
+    /// A node with default timers (T = 150 ms) and limits.
+    #[must_use]
+    pub fn new(id: NodeId, data_dir: impl Into<PathBuf>, listen: impl Into<String>) -> Self {
+        Self {
+            id,
+            data_dir: data_dir.into(),
+            listen: listen.into(),
+            peer_listen: None,
+            advertise: None,
+            cluster: BTreeMap::new(),
+            dial: BTreeMap::new(),
+            election_timeout_min: Duration::from_millis(150),
+            election_timeout_max: Duration::from_millis(300),
+            heartbeat_interval: Duration::from_millis(30),
+            segment_size_bytes: 64 << 20,
+            limits: Limits::default(),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Why a node does not start, and why it stops.
+
+use std::io;
+
+use raft_storage::{OpenError, WriteError};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory cannot be opened.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    /// The settings contradict each other, or the disk holds what cannot be a server's state.
+    #[error(transparent)]
+    Protocol(#[from] raft_core::StartError),
+    /// The data directory is new and nobody said which cluster to form.
+    #[error("the data directory is empty and no cluster is given; say --cluster ID=HOST:PORT,.. to form one")]
+    NoCluster,
+    /// This node is not among the members to form a cluster.
+    #[error("node {id} is not in the list of members to form a cluster; add it, or change --id")]
+    NotInCluster {
+        /// This node.
+        id: u64,
+    },
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; is another server running there?")]
+    Listen {
+        /// The address.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operating system gives no thread, socket or random number.
+    #[error("cannot start: {what}: {source}")]
+    System {
+        /// What was asked for.
+        what: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a running node stopped by itself. It acknowledges nothing after this.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The disk failed. Nothing is retried: after a failed `fsync` nobody knows what is on it (rule 1).
+    #[error("the disk failed: {0}; check it, then start the node again")]
+    Disk(#[from] WriteError),
+    /// The node's thread ended by a panic: a bug, reported on standard error.
+    #[error("the node ended by a bug; its last lines say which. Start it again")]
+    Panicked,
+}

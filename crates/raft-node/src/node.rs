@@ -1,0 +1,316 @@
+//! A running node: starts its threads, and is spoken to through a [`Handle`].
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{ClusterTime, Config, Instant, NodeId, Restored};
+use raft_net::peer::LinkEvent;
+use raft_storage::{FsDisk, Storage};
+use tokio::net::TcpListener;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::info;
+
+use crate::admission::{Serves, View};
+use crate::answer::Failure;
+use crate::config::NodeConfig;
+use crate::disk_thread;
+use crate::error::{NodeError, StartError};
+use crate::event::NodeEvent;
+use crate::incoming::{Doorway, accept_all};
+use crate::machine::StateMachine;
+use crate::outgoing;
+use crate::replica::{Replica, ReplicaConfig, Status};
+use crate::runtime::{Inbox, OwnRequest, Runtime, draw};
+use crate::service::{NoClients, Service, Waiter};
+
+/// How many events of each kind wait for the loop at most.
+const INBOX_EVENTS: usize = 4_096;
+/// How many events a slow listener may be behind before it misses some.
+const EVENTS_KEPT: usize = 256;
+
+/// A node in this process. Dropping it stops the node without waiting for it.
+#[derive(Debug)]
+pub struct Node<M: StateMachine, S: Service<M> = NoClients> {
+    handle: Handle<M, S>,
+    address: SocketAddr,
+    ended: oneshot::Receiver<Result<(), NodeError>>,
+}
+
+/// Speaks with a node. Cheap to clone.
+#[derive(Debug)]
+pub struct Handle<M: StateMachine, S: Service<M> = NoClients> {
+    requests: mpsc::Sender<OwnRequest<M, S::Waiter>>,
+    events: broadcast::Sender<NodeEvent>,
+}
+
+impl<M: StateMachine, S: Service<M>> Clone for Handle<M, S> {
+    fn clone(&self) -> Self {
+        Self { requests: self.requests.clone(), events: self.events.clone() }
+    }
+}
+
+impl<M: StateMachine> Node<M> {
+    /// Starts a node that has no clients over the network: it is used through its [`Handle`] alone.
+    ///
+    /// # Errors
+    /// If its data directory, its addresses or its settings are unusable.
+    pub fn start(config: NodeConfig, machine: M) -> Result<Self, StartError> {
+        Self::start_with_service(config, machine, NoClients)
+    }
+}
+
+impl<M: StateMachine, S: Service<M>> Node<M, S> {
+    /// Starts a node whose clients speak with `service`. When this returns, the node has recovered its state from the
+    /// disk and listens.
+    ///
+    /// # Errors
+    /// If its data directory, its addresses or its settings are unusable.
+    pub fn start_with_service(config: NodeConfig, machine: M, service: S) -> Result<Self, StartError> {
+        let disk = FsDisk::open(&config.data_dir)?;
+        let mut options = raft_storage::Options::new(config.id);
+        options.segment_size_bytes = config.segment_size_bytes;
+        let (storage, recovered) = Storage::open(disk, options)?;
+        if storage.formation().is_none_or(|formation| !formation.formed) {
+            check_cluster(&config)?;
+        }
+        let listeners = Listeners::bind(&config)?;
+        let address = listeners.main.local_addr().map_err(|source| system("an address", source))?;
+
+        let origin = std::time::Instant::now();
+        let identity = storage.identity();
+        let mut protocol = Config::new(config.id, storage.incarnation(), draw_u64());
+        protocol.election_timeout_min = config.election_timeout_min;
+        protocol.election_timeout_max = config.election_timeout_max;
+        protocol.heartbeat_interval = config.heartbeat_interval;
+        let restored = Restored { hard_state: recovered.hard_state, entries: recovered.entries, ..Restored::default() };
+        let replica_config = ReplicaConfig { disk: identity.disk, listed: config.cluster.clone(), protocol };
+        let mut replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
+        let client_address = client_address(&config, address);
+        replica.note_client_address(config.id, client_address.clone());
+        let status = replica.status();
+        let view = View {
+            id: config.id,
+            disk: identity.disk,
+            incarnation: storage.incarnation(),
+            client_address,
+            cluster: status.cluster,
+            members: status.members.into_iter().collect(),
+            leader: None,
+            cluster_time: ClusterTime::default(),
+        };
+        let view = Arc::new(Mutex::new(view));
+
+        let (urgent, urgent_inbox) = mpsc::channel(INBOX_EVENTS);
+        let (clients, clients_inbox) = mpsc::channel(INBOX_EVENTS);
+        let (requests, own_inbox) = mpsc::channel(INBOX_EVENTS);
+        let (jobs, waiting_jobs) = std_mpsc::sync_channel(disk_thread::MAX_WAITING_JOBS);
+        let (events, _) = broadcast::channel(EVENTS_KEPT);
+        let (end, ended) = oneshot::channel();
+
+        let peers = outgoing::peer_addresses(&config, &replica);
+        let doorway = Doorway {
+            view: Arc::clone(&view),
+            limits: config.limits,
+            urgent: urgent.clone(),
+            clients,
+            budgets: Arc::default(),
+        };
+        let runtime = Runtime {
+            replica,
+            service,
+            origin,
+            links: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            jobs,
+            view: Arc::clone(&view),
+            events: events.clone(),
+            stopping: None,
+        };
+        let (link_events, links_inbox) = mpsc::channel(INBOX_EVENTS);
+        let inbox = Inbox { urgent: urgent_inbox, links: links_inbox, clients: clients_inbox, own: own_inbox };
+        let disk_done = urgent.clone();
+        let disk_thread = std::thread::Builder::new()
+            .name("raft-disk".to_owned())
+            .spawn(move || disk_thread::run(storage, &waiting_jobs, &disk_done))
+            .map_err(|source| system("the disk's thread", source))?;
+        let id = config.id.as_u64();
+        let loop_thread = move || {
+            // Every line logged on this thread names the node.
+            let _span = tracing::info_span!("node", id).entered();
+            let ended = run_loop(runtime, inbox, listeners, doorway, &peers, &link_events);
+            // The loop has dropped its end of the queue: the disk finishes what it has and marks the log's end.
+            let disk_ended = disk_thread.join().map_err(|_| NodeError::Panicked);
+            // Whoever started the node may not be waiting for its end.
+            let _ = end.send(ended.and(disk_ended));
+        };
+        std::thread::Builder::new()
+            .name("raft-node".to_owned())
+            .spawn(loop_thread)
+            .map_err(|source| system("the node's thread", source))?;
+        Ok(Self { handle: Handle { requests, events }, address, ended })
+    }
+
+    /// Speaks with it.
+    #[must_use]
+    pub fn handle(&self) -> Handle<M, S> {
+        self.handle.clone()
+    }
+
+    /// Where it listens for clients.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it has stopped: because it was told to, or because its disk failed.
+    ///
+    /// # Errors
+    /// Why it stopped by itself.
+    pub async fn ended(&mut self) -> Result<(), NodeError> {
+        (&mut self.ended).await.unwrap_or(Err(NodeError::Panicked))
+    }
+
+    /// Stops it and waits: no new requests, those under way are answered (for a second at most), the disk is synced.
+    ///
+    /// # Errors
+    /// Why it stopped by itself before.
+    pub async fn shutdown(mut self) -> Result<(), NodeError> {
+        self.handle.stop().await;
+        self.ended().await
+    }
+}
+
+impl<M: StateMachine, S: Service<M>> Handle<M, S> {
+    /// Has `command` committed and applied, whichever node leads, and returns the state machine's reply.
+    ///
+    /// # Errors
+    /// If that did not happen within `timeout`; [`Failure::maybe_applied`] tells whether it may have, or may yet.
+    pub async fn propose(&self, command: Bytes, timeout: Duration) -> Result<Bytes, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let request = OwnRequest::Propose { waiter: Waiter::Propose(sender), command, timeout };
+        self.requests.send(request).await.map_err(|_| Failure::Stopping)?;
+        receiver.await.unwrap_or(Err(Failure::LeaderChanged))
+    }
+
+    /// Reads the state machine, linearizably (§6.4): it has applied all that was acknowledged, by any node, before
+    /// this call. `read` runs on the node's own thread and must be quick.
+    ///
+    /// # Errors
+    /// If no majority confirmed the read within `timeout`.
+    pub async fn read<R: Send + 'static>(
+        &self,
+        timeout: Duration,
+        read: impl FnOnce(&M) -> R + Send + 'static,
+    ) -> Result<R, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let waiter = Waiter::Read(Box::new(move |machine: Result<&M, Failure>| {
+            // Whoever asked may have stopped waiting.
+            let _ = sender.send(machine.map(read));
+        }));
+        self.requests.send(OwnRequest::Read { waiter, timeout }).await.map_err(|_| Failure::Stopping)?;
+        receiver.await.unwrap_or(Err(Failure::Stopping))
+    }
+
+    /// What the node knows of itself and the cluster; `None` if it has stopped.
+    pub async fn status(&self) -> Option<Status> {
+        let (sender, receiver) = oneshot::channel();
+        self.requests.send(OwnRequest::Status(sender)).await.ok()?;
+        receiver.await.ok()
+    }
+
+    /// What happens on the node from now on: elections, step-downs, refusals, each with its reason.
+    #[must_use]
+    pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
+        self.events.subscribe()
+    }
+
+    /// Tells the node to stop, without waiting for it.
+    pub async fn stop(&self) {
+        // It may have stopped already.
+        let _ = self.requests.send(OwnRequest::Stop).await;
+    }
+}
+
+/// The sockets a node listens on.
+struct Listeners {
+    main: std::net::TcpListener,
+    peers: Option<std::net::TcpListener>,
+}
+
+impl Listeners {
+    fn bind(config: &NodeConfig) -> Result<Self, StartError> {
+        let main = bind(&config.listen)?;
+        let peers = config.peer_listen.as_deref().map(bind).transpose()?;
+        Ok(Self { main, peers })
+    }
+}
+
+fn bind(address: &str) -> Result<std::net::TcpListener, StartError> {
+    let listen = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| StartError::Listen { address: address.to_owned(), source })
+}
+
+fn client_address(config: &NodeConfig, bound: SocketAddr) -> String {
+    match config.advertise.as_deref() {
+        None => bound.to_string(),
+        Some(advertised) => match advertised.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", bound.port()),
+            None => advertised.to_owned(),
+        },
+    }
+}
+
+fn check_cluster(config: &NodeConfig) -> Result<(), StartError> {
+    if config.cluster.is_empty() {
+        return Err(StartError::NoCluster);
+    }
+    if !config.cluster.contains_key(&config.id) {
+        return Err(StartError::NotInCluster { id: config.id.as_u64() });
+    }
+    Ok(())
+}
+
+/// The body of the node's thread.
+fn run_loop<M: StateMachine, S: Service<M>>(
+    mut runtime: Runtime<M, S>,
+    inbox: Inbox<M, S::Waiter>,
+    listeners: Listeners,
+    doorway: Doorway,
+    peers: &BTreeMap<NodeId, String>,
+    link_events: &mpsc::Sender<LinkEvent>,
+) -> Result<(), NodeError> {
+    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    // Out of file descriptors at the start: nothing was promised yet.
+    let executor = executor.map_err(|_| NodeError::Panicked)?;
+    executor.block_on(async move {
+        let both = Serves { clients: true, peers: listeners.peers.is_none() };
+        let main = TcpListener::from_std(listeners.main).map_err(|_| NodeError::Panicked)?;
+        tokio::spawn(accept_all(main, both, doorway.clone()));
+        if let Some(listener) = listeners.peers {
+            let listener = TcpListener::from_std(listener).map_err(|_| NodeError::Panicked)?;
+            tokio::spawn(accept_all(listener, Serves { clients: false, peers: true }, doorway.clone()));
+        }
+        for (&peer, address) in peers {
+            let links = outgoing::open_links(peer, address, &runtime.view, link_events);
+            runtime.links.insert(peer, links);
+        }
+        runtime.run(inbox).await?;
+        info!("stopped");
+        Ok(())
+    })
+}
+
+fn system(what: &'static str, source: std::io::Error) -> StartError {
+    StartError::System { what, source }
+}
+
+fn draw_u64() -> u64 {
+    u64::try_from(draw() & u128::from(u64::MAX)).expect("masked to 64 bits")
+}

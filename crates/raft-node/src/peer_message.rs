@@ -1,0 +1,198 @@
+//! What servers say to each other beside the protocol: forming a cluster, and passing commands on to the leader.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use raft_core::{ClusterId, Configuration, DiskId, Member, Message, NodeId};
+use raft_net::{Frame, FrameKind, LinkKind};
+use serde::{Deserialize, Serialize};
+
+/// A message between servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Of the protocol.
+    Raft(Message),
+    /// Of the formation of a cluster (rule 2).
+    Formation(FormationState),
+    /// A command, from a follower to the leader.
+    Forward {
+        /// The sender's number for it, unique within its incarnation.
+        id: u64,
+        /// How long the sender's client will wait, in milliseconds.
+        timeout_ms: u32,
+        /// The command.
+        command: Bytes,
+    },
+    /// How a forwarded command ended.
+    ForwardReply {
+        /// The number it came with.
+        id: u64,
+        /// The state machine's reply, or why there is none.
+        outcome: Result<Bytes, ForwardRefusal>,
+    },
+}
+
+/// How far the formation of a cluster has come, as one server sees it. Said again until everybody has formed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FormationState {
+    /// It has synced nothing; the ids it was told of with `--cluster`.
+    Waiting {
+        /// The ids.
+        listed: Vec<u64>,
+    },
+    /// It has synced this, and does not vote yet.
+    Prepared(FormationRecord),
+    /// All have synced this, so it votes.
+    Formed(FormationRecord),
+}
+
+/// The cluster and its first members, as they travel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormationRecord {
+    /// The cluster id.
+    pub cluster: u128,
+    /// Id, disk id and peer address of each member, by id.
+    pub members: Vec<(u64, u128, String)>,
+}
+
+/// Why the leader did not apply a forwarded command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ForwardRefusal {
+    /// The receiver does not lead; it will not pass the command on again (one hop at most).
+    NotLeader,
+    /// The receiver stopped leading with the command in its log: it may or may not be applied.
+    LeaderChanged,
+    /// Another entry took the command's place in the log: it is not applied, nor will it be.
+    Overwritten,
+    /// Too much is waiting at the leader; nothing was appended.
+    Overloaded,
+    /// Not committed in time: it may or may not be applied.
+    Timeout,
+    /// The leader is stopping; nothing was appended.
+    Stopping,
+}
+
+/// The header of a frame of kind [`FrameKind::Node`]. Variants are only ever appended (rule 11).
+#[derive(Serialize, Deserialize)]
+enum Header {
+    Formation(FormationState),
+    Forward { id: u64, timeout_ms: u32 },
+    ForwardReply { id: u64, refusal: Option<ForwardRefusal> },
+}
+
+/// Why a frame is no message of this kind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerMessageError {
+    /// A message of the protocol that does not decode.
+    #[error("a protocol message does not decode: {0}")]
+    Raft(#[source] raft_net::peer::DecodeError),
+    /// A message of the node that does not decode.
+    #[error("a node message does not decode: {0}")]
+    Node(#[source] postcard::Error),
+    /// A kind of frame that servers do not send each other.
+    #[error("a frame of kind {0:?} does not belong on a peer link")]
+    UnexpectedKind(FrameKind),
+}
+
+impl PeerMessage {
+    /// The link it travels on: entries and commands on the bulk link, everything short and urgent on the other.
+    #[must_use]
+    pub fn link(&self) -> LinkKind {
+        match self {
+            Self::Raft(message) => raft_net::peer::link_of(message),
+            Self::Formation(_) => LinkKind::Control,
+            Self::Forward { .. } | Self::ForwardReply { .. } => LinkKind::Bulk,
+        }
+    }
+
+    /// As a frame.
+    #[must_use]
+    pub fn to_frame(&self) -> Frame {
+        let (header, payload) = match self {
+            Self::Raft(message) => return raft_net::peer::encode(message),
+            Self::Formation(state) => (Header::Formation(state.clone()), Bytes::new()),
+            Self::Forward { id, timeout_ms, command } => {
+                (Header::Forward { id: *id, timeout_ms: *timeout_ms }, command.clone())
+            }
+            Self::ForwardReply { id, outcome } => match outcome {
+                Ok(reply) => (Header::ForwardReply { id: *id, refusal: None }, reply.clone()),
+                Err(refusal) => (Header::ForwardReply { id: *id, refusal: Some(*refusal) }, Bytes::new()),
+            },
+        };
+        let header = postcard::to_allocvec(&header).expect("encoding into memory that grows cannot fail").into();
+        Frame { kind: FrameKind::Node, group: 0, header, payload }
+    }
+
+    /// From a frame.
+    ///
+    /// # Errors
+    /// If it is none of these messages.
+    pub fn from_frame(frame: Frame) -> Result<Self, PeerMessageError> {
+        match frame.kind {
+            FrameKind::Raft => raft_net::peer::decode(&frame).map(Self::Raft).map_err(PeerMessageError::Raft),
+            FrameKind::Node => match postcard::from_bytes(&frame.header).map_err(PeerMessageError::Node)? {
+                Header::Formation(state) => Ok(Self::Formation(state)),
+                Header::Forward { id, timeout_ms } => Ok(Self::Forward { id, timeout_ms, command: frame.payload }),
+                Header::ForwardReply { id, refusal } => {
+                    let outcome = refusal.map_or(Ok(frame.payload), Err);
+                    Ok(Self::ForwardReply { id, outcome })
+                }
+            },
+            kind @ (FrameKind::Hello
+            | FrameKind::Welcome
+            | FrameKind::Refused
+            | FrameKind::Request
+            | FrameKind::Response) => Err(PeerMessageError::UnexpectedKind(kind)),
+        }
+    }
+}
+
+impl FormationRecord {
+    /// As it travels.
+    #[must_use]
+    pub fn new(cluster: ClusterId, configuration: &Configuration) -> Self {
+        let member = |(id, member): (&NodeId, &Member)| (id.as_u64(), member.disk.0, member.address.clone());
+        Self { cluster: cluster.0, members: configuration.members.iter().map(member).collect() }
+    }
+
+    /// The cluster id.
+    #[must_use]
+    pub const fn cluster(&self) -> ClusterId {
+        ClusterId(self.cluster)
+    }
+
+    /// The configuration; `None` if an id is 0 or stands twice.
+    #[must_use]
+    pub fn configuration(&self) -> Option<Configuration> {
+        let mut members = BTreeMap::new();
+        for (id, disk, address) in &self.members {
+            let member = Member { disk: DiskId(*disk), address: address.clone() };
+            if members.insert(NodeId::new(*id)?, member).is_some() {
+                return None;
+            }
+        }
+        Some(Configuration { members })
+    }
+
+    /// The disk of member `id`.
+    #[must_use]
+    pub fn disk_of(&self, id: NodeId) -> Option<DiskId> {
+        self.members.iter().find(|(member, ..)| *member == id.as_u64()).map(|(_, disk, _)| DiskId(*disk))
+    }
+}
+
+/// One line, as in traces.
+impl std::fmt::Display for PeerMessage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Raft(message) => message.fmt(f),
+            Self::Formation(FormationState::Waiting { .. }) => f.write_str("Formation waiting"),
+            Self::Formation(FormationState::Prepared(record)) => write!(f, "Formation prepared {}", record.cluster()),
+            Self::Formation(FormationState::Formed(record)) => write!(f, "Formation formed {}", record.cluster()),
+            Self::Forward { id, .. } => write!(f, "Forward #{id}"),
+            Self::ForwardReply { id, outcome: Ok(_) } => write!(f, "ForwardReply #{id} applied"),
+            Self::ForwardReply { id, outcome: Err(refusal) } => write!(f, "ForwardReply #{id} {refusal:?}"),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The one loop (section 3.2 of the design): owns protocol, sockets and node logic on one thread.
+//!
+//! It waits for something to happen, takes everything that has happened by then, and flushes once: so batches form
+//! from what is waiting. Peers and the disk are taken before clients, so that a flood of requests delays no heartbeat.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{Effect, Instant, NodeId};
+use raft_net::peer::{LinkEvent, LinkSender};
+use raft_net::{Frame, LinkKind};
+use raft_storage::WriteError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::admission::View;
+use crate::answer::{Answer, Failure};
+use crate::disk::{DiskDone, DiskJob};
+use crate::error::NodeError;
+use crate::event::NodeEvent;
+use crate::incoming::ClientHandle;
+use crate::machine::StateMachine;
+use crate::peer_message::PeerMessage;
+use crate::replica::{Outputs, PeerIdentity, Replica, Status};
+use crate::service::{Access, ConnectionId, Replies, Service, Waiter};
+
+/// How many events are taken before the loop flushes.
+const MAX_EVENTS_PER_TURN: usize = 1_024;
+/// How long a stopping node waits for requests under way.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// What peers and the disk have to say.
+#[derive(Debug)]
+pub(crate) enum Urgent {
+    /// A peer has connected.
+    PeerMet { from: PeerIdentity, client_address: String },
+    /// A message came.
+    Peer { from: PeerIdentity, message: PeerMessage },
+    /// A link from a peer broke.
+    LostMessages { peer: NodeId, link: LinkKind },
+    /// The disk has done something.
+    Disk(DiskDone),
+    /// The disk failed.
+    DiskFailed(WriteError),
+}
+
+/// What clients on the network have to say.
+#[derive(Debug)]
+pub(crate) enum ClientEvent {
+    Met { connection: ConnectionId, handle: ClientHandle },
+    Frame { connection: ConnectionId, frame: Frame },
+    Left { connection: ConnectionId },
+}
+
+/// What comes through a [`crate::Handle`].
+pub(crate) enum OwnRequest<M, W> {
+    Propose { waiter: Waiter<M, W>, command: Bytes, timeout: Duration },
+    Read { waiter: Waiter<M, W>, timeout: Duration },
+    Status(oneshot::Sender<Status>),
+    Stop,
+}
+
+/// The queues into the loop. All are bounded: whoever fills them waits.
+pub(crate) struct Inbox<M, W> {
+    pub(crate) urgent: mpsc::Receiver<Urgent>,
+    pub(crate) links: mpsc::Receiver<LinkEvent>,
+    pub(crate) clients: mpsc::Receiver<ClientEvent>,
+    pub(crate) own: mpsc::Receiver<OwnRequest<M, W>>,
+}
+
+/// The links to one peer.
+pub(crate) struct PeerLinks {
+    pub(crate) control: LinkSender,
+    pub(crate) bulk: LinkSender,
+}
+
+/// The loop and what it owns.
+pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
+    pub(crate) replica: Replica<M, Waiter<M, S::Waiter>>,
+    pub(crate) service: S,
+    pub(crate) origin: std::time::Instant,
+    pub(crate) links: BTreeMap<NodeId, PeerLinks>,
+    pub(crate) clients: BTreeMap<ConnectionId, Client>,
+    pub(crate) jobs: SyncSender<DiskJob>,
+    pub(crate) view: Arc<Mutex<View>>,
+    pub(crate) events: broadcast::Sender<NodeEvent>,
+    /// Since when it has been stopping.
+    pub(crate) stopping: Option<Instant>,
+}
+
+/// A client on the network.
+pub(crate) struct Client {
+    handle: ClientHandle,
+    /// It has closed its half: the handle goes with the last reply.
+    has_left: bool,
+}
+
+impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
+    /// Runs until it is stopped or the disk fails.
+    pub(crate) async fn run(mut self, mut inbox: Inbox<M, S::Waiter>) -> Result<(), NodeError> {
+        loop {
+            self.wait_and_take(&mut inbox).await?;
+            for _ in 0..MAX_EVENTS_PER_TURN {
+                if let Ok(event) = inbox.urgent.try_recv() {
+                    self.take_urgent(event)?;
+                } else if let Ok(event) = inbox.links.try_recv() {
+                    self.take_link(event);
+                } else if let Ok(request) = inbox.own.try_recv() {
+                    self.take_own(request);
+                } else if let Ok(event) = inbox.clients.try_recv() {
+                    self.take_client(event);
+                } else {
+                    break;
+                }
+            }
+            let now = self.now();
+            if now >= self.replica.next_wakeup() {
+                self.replica.tick(now, &mut draw);
+            }
+            self.flush();
+            if self.is_drained() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits for something to happen, and takes it.
+    async fn wait_and_take(&mut self, inbox: &mut Inbox<M, S::Waiter>) -> Result<(), NodeError> {
+        let wakeup = self.origin + Duration::from_nanos(self.next_wakeup().0);
+        tokio::select! {
+            biased;
+            Some(event) = inbox.urgent.recv() => self.take_urgent(event)?,
+            Some(event) = inbox.links.recv() => self.take_link(event),
+            Some(request) = inbox.own.recv() => self.take_own(request),
+            Some(event) = inbox.clients.recv() => self.take_client(event),
+            () = tokio::time::sleep_until(wakeup.into()) => {}
+        }
+        Ok(())
+    }
+
+    fn next_wakeup(&self) -> Instant {
+        let wakeup = self.replica.next_wakeup();
+        self.stopping.map_or(wakeup, |since| wakeup.min(since.after(DRAIN_LIMIT)))
+    }
+
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    // --- what comes in -------------------------------------------------------------------------------------------
+
+    fn take_urgent(&mut self, event: Urgent) -> Result<(), NodeError> {
+        let now = self.now();
+        match event {
+            Urgent::PeerMet { from, client_address } => self.replica.note_client_address(from.id, client_address),
+            Urgent::Peer { from, message } => self.replica.handle_peer(now, from, message, &mut draw),
+            Urgent::LostMessages { peer, link } => self.replica.handle_lost_messages(now, peer, link),
+            Urgent::Disk(done) => self.replica.handle_disk(now, done),
+            Urgent::DiskFailed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn take_link(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up { peer, link, welcome } => {
+                info!(peer, ?link, "connected");
+                if let Some(peer) = NodeId::new(peer) {
+                    self.replica.note_client_address(peer, welcome.client_address);
+                }
+            }
+            LinkEvent::Down { peer, link, reason } => {
+                info!(peer, ?link, "not connected: {reason}");
+                if let Some(peer) = NodeId::new(peer) {
+                    self.replica.handle_lost_messages(self.now(), peer, link);
+                }
+            }
+        }
+    }
+
+    fn take_own(&mut self, request: OwnRequest<M, S::Waiter>) {
+        let now = self.now();
+        match request {
+            OwnRequest::Propose { waiter, command, timeout } => {
+                self.replica.propose(waiter, command, now.after(timeout));
+            }
+            OwnRequest::Read { waiter, timeout } => self.replica.read(waiter, now.after(timeout)),
+            // Whoever asked may be gone.
+            OwnRequest::Status(answer) => drop(answer.send(self.replica.status())),
+            OwnRequest::Stop => {
+                if self.stopping.is_none() {
+                    info!("stopping: answering {} requests under way", self.replica.requests_under_way());
+                    self.stopping = Some(now);
+                    self.replica.stop();
+                }
+            }
+        }
+    }
+
+    fn take_client(&mut self, event: ClientEvent) {
+        match event {
+            ClientEvent::Met { connection, handle } => {
+                self.clients.insert(connection, Client { handle, has_left: false });
+            }
+            ClientEvent::Frame { connection, frame } => {
+                let now = self.now();
+                let mut replies = Replies::default();
+                let mut access = Access { replica: &mut self.replica };
+                self.service.handle_frame(now, connection, frame, &mut access, &mut replies);
+                self.send_replies(replies);
+            }
+            ClientEvent::Left { connection } => {
+                if let Some(client) = self.clients.get_mut(&connection) {
+                    client.has_left = true;
+                    if client.handle.is_idle() {
+                        self.clients.remove(&connection);
+                    }
+                }
+            }
+        }
+    }
+
+    // --- what goes out -------------------------------------------------------------------------------------------
+
+    /// Carries out what there is to do, until nothing is left. Messages go first: they travel while the disk works
+    /// (§10.2.1).
+    fn flush(&mut self) {
+        loop {
+            let Outputs { messages, jobs, answers, events } = self.replica.flush(self.now());
+            if messages.is_empty() && jobs.is_empty() && answers.is_empty() && events.is_empty() {
+                break;
+            }
+            for (to, message) in messages {
+                self.send(to, &message);
+            }
+            for job in jobs {
+                self.submit(job);
+            }
+            for (waiter, answer) in answers {
+                self.answer(waiter, answer);
+            }
+            for event in events {
+                self.announce(event);
+            }
+        }
+        self.renew_view();
+    }
+
+    fn send(&mut self, to: NodeId, message: &PeerMessage) {
+        let Some(links) = self.links.get(&to) else { return };
+        let link = message.link();
+        let sender = match link {
+            LinkKind::Control => &links.control,
+            LinkKind::Bulk => &links.bulk,
+        };
+        if sender.try_send(message.to_frame()).is_err() {
+            self.replica.handle_lost_messages(self.now(), to, link);
+        }
+    }
+
+    fn submit(&mut self, job: DiskJob) {
+        match self.jobs.try_send(job) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => {
+                warn!("the disk is behind by {} writes; waiting for it", crate::disk_thread::MAX_WAITING_JOBS);
+                // A failed disk drops its end, and has said so.
+                let _ = self.jobs.send(job);
+            }
+            Err(TrySendError::Disconnected(_)) => {}
+        }
+    }
+
+    fn answer(&mut self, waiter: Waiter<M, S::Waiter>, answer: Answer) {
+        match waiter {
+            Waiter::Service(waiter) => {
+                let mut replies = Replies::default();
+                let mut access = Access { replica: &mut self.replica };
+                self.service.handle_answer(waiter, answer, &mut access, &mut replies);
+                self.send_replies(replies);
+            }
+            // Whoever asked through a handle may have stopped waiting.
+            Waiter::Propose(sender) => drop(sender.send(match answer {
+                Answer::Applied(reply) => Ok(reply),
+                Answer::Failed(failure) => Err(failure),
+                Answer::ReadReady => Err(Failure::Timeout),
+            })),
+            Waiter::Read(read) => match answer {
+                Answer::Failed(failure) => read(Err(failure)),
+                Answer::ReadReady | Answer::Applied(_) => read(Ok(self.replica.machine())),
+            },
+        }
+    }
+
+    fn send_replies(&mut self, replies: Replies) {
+        for (connection, frame) in replies.frames {
+            // The client may be gone.
+            let Some(client) = self.clients.get(&connection) else { continue };
+            if let Err(reason) = client.handle.reply(frame) {
+                info!("closed a client's connection: {reason}");
+                client.handle.close();
+                self.clients.remove(&connection);
+            } else if client.has_left && client.handle.is_idle() {
+                self.clients.remove(&connection);
+            }
+        }
+        for (connection, reason) in replies.closed {
+            if let Some(client) = self.clients.remove(&connection) {
+                info!("closed a client's connection: {reason}");
+                client.handle.close();
+            }
+        }
+    }
+
+    /// One line for the operator, and a copy for whoever listens.
+    fn announce(&self, event: NodeEvent) {
+        match &event {
+            NodeEvent::Protocol { term, effect: Effect::Misbehaved { .. } } => warn!(term = term.0, "{event}"),
+            NodeEvent::Protocol { term, .. } => info!(term = term.0, "{event}"),
+            NodeEvent::CannotForm { .. } | NodeEvent::ForeignDisk { .. } => warn!("{event}"),
+            NodeEvent::WaitsForMembers { .. } | NodeEvent::Formed { .. } => info!("{event}"),
+        }
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+
+    /// Lets handshakes know what has changed.
+    fn renew_view(&self) {
+        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
+        view.cluster_time = self.replica.cluster_time();
+        let leader = self.replica.leader();
+        if view.leader.as_ref().map(|(id, _)| *id) != leader || (leader.is_some() && view.leader.is_none()) {
+            view.leader = leader.and_then(|id| Some((id, self.replica.client_address(id)?.to_owned())));
+        }
+        if view.cluster.is_none() && self.replica.cluster().is_some() {
+            let status = self.replica.status();
+            view.cluster = status.cluster;
+            view.members = status.members.into_iter().collect();
+        }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.stopping
+            .is_some_and(|since| self.replica.requests_under_way() == 0 || self.now() >= since.after(DRAIN_LIMIT))
+    }
+}
+
+/// A random number from the operating system.
+pub(crate) fn draw() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers once it has booted");
+    u128::from_le_bytes(bytes)
+}

@@ -1,0 +1,129 @@
+//! What sits between clients and a replica: code without I/O, so that a simulator can run it too.
+
+use bytes::Bytes;
+use raft_core::{Instant, NodeId};
+use raft_net::Frame;
+use tokio::sync::oneshot;
+
+use crate::answer::{Answer, Failure};
+use crate::machine::StateMachine;
+use crate::replica::{Replica, Status};
+
+/// A client's connection, unique within one start of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// Speaks with clients: turns their frames into requests, and answers into frames.
+pub trait Service<M: StateMachine>: Send + 'static {
+    /// What the service needs to know of a request when its answer comes.
+    type Waiter: std::fmt::Debug + Send + 'static;
+
+    /// A frame came in on a client's connection. Every request gets exactly one reply frame, sooner or later.
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        frame: Frame,
+        node: &mut Access<'_, M, Self::Waiter>,
+        replies: &mut Replies,
+    );
+
+    /// A request is done.
+    fn handle_answer(
+        &mut self,
+        waiter: Self::Waiter,
+        answer: Answer,
+        node: &mut Access<'_, M, Self::Waiter>,
+        replies: &mut Replies,
+    );
+}
+
+/// The frames that go back to clients.
+#[derive(Debug, Default)]
+pub struct Replies {
+    /// Replies, in order.
+    pub frames: Vec<(ConnectionId, Frame)>,
+    /// Connections to close, and why: their client does not speak the protocol.
+    pub closed: Vec<(ConnectionId, String)>,
+}
+
+/// What a service may do with the replica.
+#[derive(Debug)]
+pub struct Access<'a, M: StateMachine, W> {
+    /// The replica.
+    pub replica: &'a mut Replica<M, Waiter<M, W>>,
+}
+
+impl<M: StateMachine, W> Access<'_, M, W> {
+    /// Wants `command` applied by `deadline`.
+    pub fn propose(&mut self, waiter: W, command: Bytes, deadline: Instant) {
+        self.replica.propose(Waiter::Service(waiter), command, deadline);
+    }
+
+    /// Wants to read the state machine, linearizably, by `deadline`.
+    pub fn read(&mut self, waiter: W, deadline: Instant) {
+        self.replica.read(Waiter::Service(waiter), deadline);
+    }
+
+    /// The state machine as far as this server has applied.
+    pub fn machine(&self) -> &M {
+        self.replica.machine()
+    }
+
+    /// What this server knows of itself and the cluster.
+    pub fn status(&self) -> Status {
+        self.replica.status()
+    }
+
+    /// The leader, and where clients reach it, if both are known.
+    pub fn leader_address(&self) -> Option<(NodeId, &str)> {
+        let leader = self.replica.leader()?;
+        Some((leader, self.replica.client_address(leader)?))
+    }
+}
+
+/// A read that runs on the node's own thread.
+type ReadFunction<M> = Box<dyn FnOnce(Result<&M, Failure>) + Send>;
+
+/// Who waits for an answer.
+pub enum Waiter<M, W> {
+    /// A request of the service's.
+    Service(W),
+    /// A proposal through a [`crate::Handle`].
+    Propose(oneshot::Sender<Result<Bytes, Failure>>),
+    /// A read through a [`crate::Handle`].
+    Read(ReadFunction<M>),
+}
+
+impl<M, W: std::fmt::Debug> std::fmt::Debug for Waiter<M, W> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(waiter) => f.debug_tuple("Service").field(waiter).finish(),
+            Self::Propose(_) => f.write_str("Propose"),
+            Self::Read(_) => f.write_str("Read"),
+        }
+    }
+}
+
+/// No clients over the network: for a program that embeds a replica and uses its [`crate::Handle`] alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoClients;
+
+impl<M: StateMachine> Service<M> for NoClients {
+    type Waiter = std::convert::Infallible;
+
+    fn handle_frame(
+        &mut self,
+        _: Instant,
+        connection: ConnectionId,
+        _: Frame,
+        _: &mut Access<'_, M, Self::Waiter>,
+        replies: &mut Replies,
+    ) {
+        replies.closed.push((connection, "this server has no clients over the network".to_owned()));
+    }
+
+    fn handle_answer(&mut self, waiter: Self::Waiter, _: Answer, _: &mut Access<'_, M, Self::Waiter>, _: &mut Replies) {
+        match waiter {}
+    }
+}

@@ -1,0 +1,245 @@
+//! The client service: turns clients' frames into requests to the node, and the node's answers into frames.
+//!
+//! Code without I/O (section 3.2 of the design): the node's loop and a simulator run the same. It keeps nothing
+//! between a request and its answer but what travels with the request.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_store::api::{
+    Consistency, LeaderChange, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
+    RequestErrorKind, Response, ResponseBody,
+};
+use kv_store::{Command, Envelope, Query};
+use raft_core::{Instant, RoleName};
+use raft_net::{Frame, FrameKind};
+use raft_node::{Access, Answer, ConnectionId, Failure, Replies, Service, Status};
+
+use crate::machine::{KvMachine, decode_reply};
+
+/// No request is kept longer than this, whatever its client says.
+const MAX_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the service takes from clients; larger requests are refused before they reach the log.
+#[derive(Clone, Copy, Debug)]
+pub struct ServiceLimits {
+    /// The bytes of a key.
+    pub key_bytes: u64,
+    /// The bytes of a value.
+    pub value_bytes: u64,
+}
+
+/// Speaks with the clients of one node.
+#[derive(Debug)]
+pub struct ClientService {
+    limits: ServiceLimits,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct ClientRequest {
+    connection: ConnectionId,
+    id: u64,
+    /// What to read once the read is confirmed; nothing for a write.
+    query: Option<Query>,
+}
+
+type Node<'a> = Access<'a, KvMachine, ClientRequest>;
+
+impl ClientService {
+    /// A service with these limits.
+    #[must_use]
+    pub const fn new(limits: ServiceLimits) -> Self {
+        Self { limits }
+    }
+
+    /// Takes a write, unless it could not be applied anyway.
+    fn write(
+        &self,
+        request: ClientRequest,
+        envelope: Bytes,
+        deadline: Instant,
+        node: &mut Node<'_>,
+        replies: &mut Replies,
+    ) {
+        match self.check_envelope(&envelope) {
+            Ok(()) => node.propose(request, envelope, deadline),
+            Err(error) => reply(&request, Err(error), node, replies),
+        }
+    }
+
+    fn check_envelope(&self, envelope: &Bytes) -> Result<(), RequestError> {
+        let envelope =
+            Envelope::decode(envelope).map_err(|error| refusal(RequestErrorKind::Invalid, error.to_string()))?;
+        match &envelope.command {
+            Command::Set { key, value, .. } => {
+                self.check_key(key)?;
+                self.check_value(value)
+            }
+            Command::CompareAndSwap { key, expected, new } => {
+                self.check_key(key)?;
+                self.check_value(expected)?;
+                self.check_value(new)
+            }
+            Command::Delete { key } | Command::Increment { key, .. } => self.check_key(key),
+            Command::DeletePrefix { prefix } => check_size("the prefix", prefix.len(), self.limits.key_bytes),
+        }
+    }
+
+    fn check_query(&self, query: &Query) -> Result<(), RequestError> {
+        match query {
+            Query::Get { key } => self.check_key(key),
+            Query::Scan { prefix, from, .. } => {
+                check_size("the prefix", prefix.len(), self.limits.key_bytes)?;
+                // A page's `next` is a key, so it is never larger than one.
+                check_size("the start key", from.as_ref().map_or(0, Bytes::len), self.limits.key_bytes)
+            }
+        }
+    }
+
+    fn check_key(&self, key: &[u8]) -> Result<(), RequestError> {
+        if key.is_empty() {
+            return Err(refusal(RequestErrorKind::Invalid, "a key has at least one byte".to_owned()));
+        }
+        check_size("the key", key.len(), self.limits.key_bytes)
+    }
+
+    fn check_value(&self, value: &[u8]) -> Result<(), RequestError> {
+        check_size("the value", value.len(), self.limits.value_bytes)
+    }
+}
+
+impl Service<KvMachine> for ClientService {
+    type Waiter = ClientRequest;
+
+    fn handle_frame(
+        &mut self,
+        now: Instant,
+        connection: ConnectionId,
+        frame: Frame,
+        node: &mut Node<'_>,
+        replies: &mut Replies,
+    ) {
+        if frame.kind != FrameKind::Request {
+            replies.closed.push((connection, format!("a client sent a frame of kind {:?}", frame.kind)));
+            return;
+        }
+        let request: Request = match postcard::from_bytes(&frame.header) {
+            Ok(request) => request,
+            Err(error) => {
+                replies.closed.push((connection, format!("a client's request does not decode: {error}")));
+                return;
+            }
+        };
+        let timeout = Duration::from_millis(request.timeout_ms.into()).min(MAX_TIMEOUT);
+        let deadline = now.after(timeout);
+        let mut waiter = ClientRequest { connection, id: request.id, query: None };
+        match request.body {
+            RequestBody::Write => self.write(waiter, frame.payload, deadline, node, replies),
+            RequestBody::Read { query, consistency } => match (self.check_query(&query), consistency) {
+                (Err(error), _) => reply(&waiter, Err(error), node, replies),
+                (Ok(()), Consistency::Local) => {
+                    let answer = node.machine().store().query(&query);
+                    reply(&waiter, Ok(ResponseBody::Answer(answer)), node, replies);
+                }
+                // Leases are not there yet; without them a lease read is a linearizable one (contract, section 6).
+                (Ok(()), Consistency::Linearizable | Consistency::Lease) => {
+                    waiter.query = Some(query);
+                    node.read(waiter, deadline);
+                }
+            },
+            RequestBody::NodeStatus => {
+                let status = node_status(node);
+                reply(&waiter, Ok(ResponseBody::NodeStatus(status)), node, replies);
+            }
+            RequestBody::StateHash { revision } => {
+                let store = node.machine().store();
+                let revision = revision.unwrap_or_else(|| store.revision());
+                let body = ResponseBody::StateHash { revision, hash: store.hash_at(revision) };
+                reply(&waiter, Ok(body), node, replies);
+            }
+        }
+    }
+
+    fn handle_answer(&mut self, waiter: ClientRequest, answer: Answer, node: &mut Node<'_>, replies: &mut Replies) {
+        let body = match (answer, &waiter.query) {
+            (Answer::Applied(written), _) => match decode_reply(&written) {
+                Some(result) => Ok(ResponseBody::Written(result)),
+                None => Err(RequestError {
+                    kind: RequestErrorKind::Invalid,
+                    message: "the leader's answer is of a version this node does not know; upgrade this node"
+                        .to_owned(),
+                    maybe_applied: true,
+                }),
+            },
+            (Answer::ReadReady, Some(query)) => Ok(ResponseBody::Answer(node.machine().store().query(query))),
+            (Answer::ReadReady, None) => unreachable!("a write is never answered as a read"),
+            (Answer::Failed(failure), _) => Err(request_error(failure)),
+        };
+        reply(&waiter, body, node, replies);
+    }
+}
+
+fn reply(request: &ClientRequest, body: Result<ResponseBody, RequestError>, node: &Node<'_>, replies: &mut Replies) {
+    let leader =
+        node.leader_address().map(|(id, address)| NodeAddress { id: id.as_u64(), address: address.to_owned() });
+    let response = Response { id: request.id, leader, body };
+    let header = postcard::to_allocvec(&response).expect("encoding into memory that grows cannot fail").into();
+    let frame = Frame { kind: FrameKind::Response, group: 0, header, payload: Bytes::new() };
+    replies.frames.push((request.connection, frame));
+}
+
+/// A refusal of something that was not done and will not be.
+const fn refusal(kind: RequestErrorKind, message: String) -> RequestError {
+    RequestError { kind, message, maybe_applied: false }
+}
+
+fn check_size(what: &str, size_bytes: usize, limit_bytes: u64) -> Result<(), RequestError> {
+    if size_bytes as u64 > limit_bytes {
+        let message = format!("{what} has {size_bytes} bytes, the limit is {limit_bytes}");
+        return Err(refusal(RequestErrorKind::TooLarge, message));
+    }
+    Ok(())
+}
+
+fn request_error(failure: Failure) -> RequestError {
+    let kind = match failure {
+        Failure::NoLeader => RequestErrorKind::NoLeader,
+        Failure::NotLeader | Failure::LeaderChanged | Failure::Overwritten => RequestErrorKind::LeaderChanged,
+        Failure::Timeout => RequestErrorKind::Timeout,
+        Failure::Overloaded => RequestErrorKind::Overloaded,
+        Failure::Stopping => RequestErrorKind::Stopping,
+    };
+    RequestError { kind, message: failure.to_string(), maybe_applied: failure.maybe_applied() }
+}
+
+fn node_status(node: &Node<'_>) -> NodeStatus {
+    let status: Status = node.status();
+    let address = |id| node.replica.client_address(id).map(str::to_owned);
+    NodeStatus {
+        id: status.id.as_u64(),
+        cluster: status.cluster.map(|cluster| cluster.to_string()),
+        role: role_name(status.role).to_owned(),
+        term: status.term.0,
+        leader: status.leader.map(|leader| leader.as_u64()),
+        commit_index: status.commit_index.0,
+        applied_index: status.applied_index.0,
+        revision: node.machine().store().revision(),
+        last_change: status.last_change.map(|change| LeaderChange { term: change.term.0, reason: change.reason }),
+        members: status
+            .members
+            .iter()
+            .map(|&(id, _)| MemberAddress { id: id.as_u64(), address: address(id) })
+            .collect(),
+    }
+}
+
+const fn role_name(role: Option<RoleName>) -> &'static str {
+    match role {
+        None => "forming",
+        Some(RoleName::Follower) => "follower",
+        Some(RoleName::PreCandidate) => "pre_candidate",
+        Some(RoleName::Candidate) => "candidate",
+        Some(RoleName::Leader) => "leader",
+    }
+}
