@@ -9,8 +9,9 @@
 //! # Why a command is never applied twice
 //! Say an envelope with birth *b* was applied. While its session is in the table, a copy finds the kept reply, or a
 //! `lowest_unanswered` above its sequence. The session leaves only at a stamp *t* with *b* + window < *t*
-//! ([`Session::extend`]), stamps never fall, and from then on a copy is an unknown client's with a birth older than the
-//! window: refused. A deadline is not needed for the argument, so its clamp cannot hurt it.
+//! ([`Session::extend`]), and stamps never fall. From then on a copy is refused: either its client is unknown and *b*
+//! older than the window, or the client came back under a later birth, and *b* is not that session's. A deadline
+//! is not needed for the argument, so its clamp cannot hurt it.
 //!
 //! # What a refusal here says
 //! `DeadlinePassed` comes last, after every sign that a copy was applied: whoever gets it knows that the command was not and
@@ -47,6 +48,9 @@ pub(crate) struct Sessions {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Session {
+    /// The same in all its requests: a client that comes back under another birth is another session, which must not
+    /// take the old one's late copies for its own.
+    birth: Stamp,
     /// Only rises.
     lowest_unanswered: u64,
     /// Only rises. The last stamp at which the session must still be there.
@@ -92,6 +96,7 @@ impl Sessions {
             return Err(Refusal::SessionExpired);
         }
         match self.by_client.get_mut(&header.client) {
+            Some(session) if session.birth != header.birth => Err(Refusal::SessionExpired),
             Some(session) => {
                 let was = session.needed_until;
                 session.extend(header, now);
@@ -132,8 +137,13 @@ impl Sessions {
 
 impl Session {
     fn new(header: &SessionHeader, now: Stamp) -> Self {
-        let mut session =
-            Self { lowest_unanswered: 0, needed_until: Stamp(0), replies: BTreeMap::new(), kept_bytes: 0 };
+        let mut session = Self {
+            birth: header.birth,
+            lowest_unanswered: 0,
+            needed_until: Stamp(0),
+            replies: BTreeMap::new(),
+            kept_bytes: 0,
+        };
         session.extend(header, now);
         session
     }
@@ -141,7 +151,7 @@ impl Session {
     /// Takes what a request's header says about its session. True whatever becomes of the request itself.
     fn extend(&mut self, header: &SessionHeader, now: Stamp) {
         let deadline = header.deadline.min(now.plus_ns(MAX_AHEAD_NS));
-        let needed_until = header.birth.max(deadline).plus_ns(SESSION_WINDOW_NS);
+        let needed_until = self.birth.max(deadline).plus_ns(SESSION_WINDOW_NS);
         self.needed_until = self.needed_until.max(needed_until);
 
         if header.lowest_unanswered > self.lowest_unanswered {

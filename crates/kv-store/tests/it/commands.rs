@@ -1,76 +1,12 @@
 //! What each command does, refuses and leaves alone.
-#![allow(clippy::unwrap_used, reason = "a test")]
 
 use bytes::Bytes;
 use kv_store::{
-    ClientId, Command, Effect, Envelope, Found, KvStore, Limits, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_KEYS_PER_COMMAND,
-    MAX_VALUE_BYTES, NotAnInteger, Outcome, Part, Principal, Query, Refusal, Revision, SessionHeader, Stamp, StateHash,
+    Command, Effect, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_KEYS_PER_COMMAND, MAX_VALUE_BYTES, NotAnInteger, Part,
+    Refusal, Revision, StateHash,
 };
 
-fn bytes(text: &str) -> Bytes {
-    Bytes::copy_from_slice(text.as_bytes())
-}
-
-/// A store and one client that never retries.
-struct Shop {
-    store: KvStore,
-    index: u64,
-}
-
-impl Shop {
-    fn new() -> Self {
-        Self { store: KvStore::new(Limits::default()), index: 0 }
-    }
-
-    fn apply(&mut self, command: Command) -> Result<Outcome, Refusal> {
-        self.index += 1;
-        let session = SessionHeader {
-            client: ClientId(7),
-            birth: Stamp(0),
-            sequence: self.index,
-            lowest_unanswered: self.index,
-            deadline: Stamp(u64::MAX),
-        };
-        let envelope = Envelope { session, principal: Principal::nobody(), command };
-        let reply = self.store.apply(self.index, Stamp(self.index), &envelope.encode());
-        assert_eq!(self.store.state_hash(), self.store.recompute_hash(), "after entry {}", self.index);
-        reply
-    }
-
-    fn set(&mut self, key: &str, value: &str) -> Result<Outcome, Refusal> {
-        self.apply(Command::Set { key: bytes(key), value: bytes(value), if_absent: false })
-    }
-
-    fn delete(&mut self, key: &str) -> Result<Outcome, Refusal> {
-        self.apply(Command::Delete { key: bytes(key) })
-    }
-
-    fn increment(&mut self, key: &str, by: i64) -> Result<Outcome, Refusal> {
-        self.apply(Command::Increment { key: bytes(key), by })
-    }
-
-    fn value(&self, key: &str) -> Option<String> {
-        match self.store.query(&Query::Get { key: bytes(key) }).found {
-            Found::Value(item) => item.map(|item| String::from_utf8(item.value.to_vec()).unwrap()),
-            Found::Items { .. } => panic!("a get finds a value"),
-        }
-    }
-
-    fn page(&self, prefix: &str, from: Option<&str>, limit: u32, keys_only: bool) -> (Vec<String>, Option<String>) {
-        let query = Query::Scan { prefix: bytes(prefix), from: from.map(bytes), limit, keys_only };
-        match self.store.query(&query).found {
-            Found::Value(_) => panic!("a scan finds items"),
-            Found::Items { items, next } => {
-                let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
-                (items.into_iter().map(|item| text(item.key)).collect(), next.map(text))
-            }
-        }
-    }
-}
-
-fn done(revision: u64, effect: Effect) -> Result<Outcome, Refusal> {
-    Ok(Outcome { revision: Revision(revision), effect })
-}
+use crate::support::{Shop, bytes, done, envelope, header, set};
 
 #[test]
 fn every_write_is_a_revision_even_of_the_same_value() {
@@ -128,23 +64,11 @@ fn a_removed_key_begins_anew_and_its_past_stays() {
 fn a_prefix_is_deleted_in_bounded_pieces_each_one_revision() {
     let mut shop = Shop::new();
     let keys = MAX_KEYS_PER_COMMAND + 5;
-    let mut expected = Revision(0);
     for number in 0..keys {
-        // The hash is compared by the small tests; here it would be compared 10,000 times.
-        shop.index += 1;
-        let session = SessionHeader {
-            client: ClientId(7),
-            birth: Stamp(0),
-            sequence: shop.index,
-            lowest_unanswered: shop.index,
-            deadline: Stamp(u64::MAX),
-        };
-        let command = Command::Set { key: bytes(&format!("k{number:06}")), value: bytes("v"), if_absent: false };
-        let envelope = Envelope { session, principal: Principal::nobody(), command };
-        expected = shop.store.apply(shop.index, Stamp(shop.index), &envelope.encode()).unwrap().revision;
+        shop.set(&format!("k{number:06}"), "v").unwrap();
     }
     shop.set("l", "other").unwrap();
-    let base = expected.0 + 1;
+    let base = shop.store.revision().0;
     let delete = || Command::DeletePrefix { prefix: bytes("k") };
     let all = MAX_KEYS_PER_COMMAND as u64;
     assert_eq!(shop.apply(delete()), done(base + 1, Effect::Deleted { keys: all, more: true }));
@@ -242,27 +166,27 @@ fn keys_and_values_at_their_limits() {
     let mut shop = Shop::new();
     let key = |size| Bytes::from(vec![b'k'; size]);
     let value = |size| Bytes::from(vec![0; size]);
-    let set = |key, value| Command::Set { key, value, if_absent: false };
-    assert!(shop.apply(set(key(MAX_KEY_BYTES), value(MAX_VALUE_BYTES))).is_ok());
-    assert!(shop.apply(set(key(1), value(0))).is_ok());
+    let set_raw = |key, value| Command::Set { key, value, if_absent: false };
+    assert!(shop.apply(set_raw(key(MAX_KEY_BYTES), value(MAX_VALUE_BYTES))).is_ok());
+    assert!(shop.apply(set_raw(key(1), value(0))).is_ok());
 
     let too_large =
         |what, limit: usize| Err(Refusal::TooLarge { what, size_bytes: limit as u64 + 1, limit_bytes: limit as u64 });
     let long_key = key(MAX_KEY_BYTES + 1);
     let swap = |key, new| Command::CompareAndSwap { key, expected: Bytes::new(), new };
     for command in [
-        set(long_key.clone(), value(0)),
+        set_raw(long_key.clone(), value(0)),
         swap(long_key.clone(), value(0)),
         Command::Delete { key: long_key.clone() },
         Command::Increment { key: long_key.clone(), by: 1 },
     ] {
         assert_eq!(shop.apply(command), too_large(Part::Key, MAX_KEY_BYTES));
     }
-    for command in [set(key(2), value(MAX_VALUE_BYTES + 1)), swap(key(2), value(MAX_VALUE_BYTES + 1))] {
+    for command in [set_raw(key(2), value(MAX_VALUE_BYTES + 1)), swap(key(2), value(MAX_VALUE_BYTES + 1))] {
         assert_eq!(shop.apply(command), too_large(Part::Value, MAX_VALUE_BYTES));
     }
     for command in [
-        set(key(0), value(0)),
+        set_raw(key(0), value(0)),
         swap(key(0), value(0)),
         Command::Delete { key: key(0) },
         Command::Increment { key: key(0), by: 1 },
@@ -314,17 +238,9 @@ fn a_page_ends_before_its_bytes_exceed_the_limit() {
 #[test]
 fn a_stored_value_does_not_pin_the_entry_it_came_in() {
     let mut shop = Shop::new();
-    let session = SessionHeader {
-        client: ClientId(1),
-        birth: Stamp(0),
-        sequence: 1,
-        lowest_unanswered: 1,
-        deadline: Stamp(u64::MAX),
-    };
-    let command = Command::Set { key: bytes("k"), value: bytes("v"), if_absent: false };
-    let entry = Envelope { session, principal: Principal::nobody(), command }.encode();
+    let entry = envelope(header(1, 1), set("k", "v"));
     let address = entry.as_ptr() as usize..entry.as_ptr() as usize + entry.len();
-    shop.store.apply(1, Stamp(1), &entry).unwrap();
+    shop.entry(1, &entry).unwrap();
     let item = shop.store.get_at(b"k", Revision(1)).unwrap();
     assert!(!address.contains(&(item.key.as_ptr() as usize)) && !address.contains(&(item.value.as_ptr() as usize)));
     assert!(entry.is_unique(), "nobody else holds the entry");

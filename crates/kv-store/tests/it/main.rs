@@ -1,0 +1,11 @@
+//! The store from outside: entries in, replies out.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+mod commands;
+mod envelope;
+mod exactly_once;
+mod golden;
+mod hashes;
+mod sessions;
+mod store_model;
+mod support;
