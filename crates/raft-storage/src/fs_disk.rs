@@ -102,8 +102,9 @@ fn take_lock(mut lock: File, directory: &Path) -> Result<File, OpenError> {
             return Err(OpenError::Io { path: shown(&lock_path), action: "lock", source });
         }
     }
-    let written = lock.set_len(0).and_then(|()| lock.write_all(format!("{}\n", std::process::id()).as_bytes()));
-    written.map_err(cannot_open("write", shown(&lock_path)))?;
+    // Only for the message to the next: on a full disk the server must start all the same (F8).
+    let pid = format!("{}\n", std::process::id());
+    let _ = lock.write_all(pid.as_bytes()).and_then(|()| lock.set_len(pid.len() as u64));
     Ok(lock)
 }
 

@@ -3,7 +3,7 @@
 //! It is as unkind as a disk may be. Of each 512-byte sector, file size and directory entry that was changed since its
 //! last sync, a [`MemDisk::crash`] keeps the durable version or any later one, as the caller's chooser decides, each by
 //! itself: a rename may lose both names, a file may have its new sectors and its old size. After a failed sync the
-//! changes count as clean without being durable, as on Linux (F1).
+//! changes count as clean, as on Linux (F1): no later sync makes them durable, and a crash may still take them.
 //!
 //! Clones share one disk: a test keeps one to crash and damage what a [`crate::Storage`] uses.
 
@@ -68,6 +68,8 @@ struct FileState {
     now: Vec<u8>,
     durable: Vec<u8>,
     sectors: BTreeMap<u64, Vec<[u8; SECTOR_BYTES]>>,
+    /// What a failed sync left behind: no later sync covers it, unless it is written again.
+    limbo: BTreeMap<u64, Vec<[u8; SECTOR_BYTES]>>,
     sizes: Vec<usize>,
 }
 
@@ -225,7 +227,8 @@ impl FileState {
             size = kept.checked_sub(1).and_then(|last| sizes.get(last)).copied().unwrap_or(size);
         }
         let mut after = self.durable.clone();
-        for (sector, versions) in std::mem::take(&mut self.sectors) {
+        self.leave_in_limbo();
+        for (sector, versions) in std::mem::take(&mut self.limbo) {
             let kept = choose(&Unsynced::Sector { file: self.last_name.clone(), sector }, versions.len());
             if let Some(version) = kept.checked_sub(1).and_then(|last| versions.get(last)) {
                 write_into(&mut after, sector * SECTOR, version);
@@ -245,7 +248,8 @@ impl FileState {
         let last = (offset + bytes.len() as u64).div_ceil(SECTOR);
         for sector in offset / SECTOR..last {
             let version = read_sector(&self.now, sector);
-            self.sectors.entry(sector).or_default().push(version);
+            let earlier = self.limbo.remove(&sector).unwrap_or_default();
+            self.sectors.entry(sector).or_insert(earlier).push(version);
         }
     }
 
@@ -256,12 +260,13 @@ impl FileState {
             }
         }
         self.durable.resize(self.now.len(), 0);
-        self.forget_changes();
-    }
-
-    fn forget_changes(&mut self) {
         self.sectors.clear();
         self.sizes.clear();
+    }
+
+    /// No sector is in both: a write takes it out of limbo.
+    fn leave_in_limbo(&mut self) {
+        self.limbo.append(&mut self.sectors);
     }
 }
 
@@ -380,7 +385,7 @@ impl DiskFile for MemFile {
         match outcome {
             Ok(()) => file.sync(),
             // The kernel marks the pages clean and drops them when it likes.
-            Err(_) => file.forget_changes(),
+            Err(_) => file.leave_in_limbo(),
         }
         outcome
     }

@@ -48,3 +48,10 @@ fn a_real_directory_does_the_same() {
     assert_eq!(recovered.entries, [command(1, 1, b"one")]);
     assert_eq!(recovered.incarnation, Incarnation(2));
 }
+
+#[test]
+fn a_storage_may_move_to_its_own_thread() {
+    fn check_send<T: Send>() {}
+    check_send::<Storage<FsDisk>>();
+    check_send::<Storage<MemDisk>>();
+}

@@ -63,7 +63,7 @@ fn a_torn_batch_is_wiped_before_anything_is_written_over_it() {
     disk.fail_after(1);
     storage.append(&[crate::common::write(2, &[sized(2, 2_000)])]).unwrap_err();
     drop(storage);
-    disk.crash(|_, _| 1);
+    disk.crash(|_, _| 0);
     let mut image = disk.contents(FIRST_SEGMENT).unwrap();
     let whole = {
         let other = MemDisk::new();
