@@ -10,7 +10,7 @@ use crate::types::Revision;
 /// A change of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Gives `key` the value `value`.
+    /// Gives `key` the value `value`: a change even if it has that value already.
     Set {
         /// The key.
         key: Bytes,
@@ -39,7 +39,8 @@ pub enum Command {
         /// The value it then gets.
         new: Bytes,
     },
-    /// Adds to a decimal integer; a missing key counts as 0.
+    /// Adds to a decimal integer of 64 bits; a missing key counts as 0. The value must be text as an increment writes it:
+    /// `0`, or an optional `-` and digits that do not begin with 0. So `+1`, `007`, `-0` and ` 1` are refused.
     Increment {
         /// The key.
         key: Bytes,
@@ -120,7 +121,8 @@ pub enum Effect {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The session is unknown and older than the window: whether an earlier try was applied is forgotten (rule 8).
+    /// The session is unknown and older than the window: whether an earlier try was applied is forgotten (rule 8). Also
+    /// for a birth no leader can have given ([`crate::MAX_AHEAD_NS`]), or one that is not that of the client's session.
     #[error("the session is forgotten; open a new one, and check whether the write was applied before repeating it")]
     SessionExpired,
     /// The client said it has this answer already; a late duplicate.
@@ -129,10 +131,10 @@ pub enum Refusal {
         /// The request's sequence number.
         sequence: u64,
     },
-    /// The request's deadline had passed in cluster time when it came to be applied.
+    /// The request's deadline had passed in cluster time when it came to be applied. It was not and never will be applied.
     #[error("the request's deadline had passed before it could be applied")]
     DeadlinePassed,
-    /// Too many live sessions, or too many kept replies in this one.
+    /// Too many live sessions, or too many kept replies in this one. This try was not applied; another one still may be.
     #[error("too many {what}; try again later")]
     Overloaded {
         /// What there is too much of.

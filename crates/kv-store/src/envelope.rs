@@ -28,10 +28,10 @@ pub const ENVELOPE_VERSION: u8 = 1;
 /// Bytes before the principal.
 const FIXED_BYTES: usize = 51;
 
-/// Room for the command's variant and flags, and for the length prefixes of its parts.
-const COMMAND_OVERHEAD_BYTES: usize = 32;
+/// In the largest command: its variant (1), and the length prefixes of key (2) and values (3 each).
+const COMMAND_OVERHEAD_BYTES: usize = 9;
 
-/// No envelope of a command within the store's limits is larger: a compare-and-swap of two full values.
+/// The largest envelope of a command within the store's limits: a compare-and-swap of two full values.
 pub const MAX_ENVELOPE_BYTES: usize =
     FIXED_BYTES + MAX_PRINCIPAL_BYTES + MAX_KEY_BYTES + 2 * MAX_VALUE_BYTES + COMMAND_OVERHEAD_BYTES;
 

@@ -1,4 +1,37 @@
-//! The replicated key-value state machine.
+//! The replicated key-value state machine: a function from log entries to a store and to replies.
+//!
+//! [`KvStore::apply`] takes one committed entry (its index, its stamp, its bytes) and gives the reply;
+//! [`KvStore::query`] reads. Nothing else comes in: no clock, no randomness, no order of a hash map. Two stores that were
+//! given the same entries are equal, and a store that is given its log again is the store it was.
+//!
+//! # An entry on its way
+//! 1. **Envelope** (`envelope`, rule 7). The entry's bytes are read without copying. Bytes that are no envelope are
+//!    refused, never a panic: all replicas hold them, and all must get past them.
+//! 2. **Session** (`session`, rule 8, §6.3). Has this request been applied before? Then its reply is repeated. May it
+//!    still be applied? Else it is refused, and the refusal says what that means for the client.
+//! 3. **Command** (`execute`). What it changes is one [`Revision`], however many keys that are; what changes nothing
+//!    leaves the revision alone.
+//! 4. **Store** (`store`, `history`). Each key has a chain of versions, so that the past can be read. Key and value are
+//!    copied here, once.
+//! 5. **Hash** (`hash`, rule 10). Each change moves the state hash, by which replicas are compared.
+//! 6. **Reply** (`session` again). It is kept until the client says that it has arrived.
+//!
+//! # Time
+//! The only time is the stamp of an entry: cluster time (rule 6), which moves with the log and stands still without a
+//! leader. Deadlines, births and expiry are all measured by it; thus all replicas forget the same session at
+//! the same entry.
+//!
+//! # What is bounded
+//! See `limits`: each bound with its reason and what happens there.
+//!
+//! # Formats
+//! Commands, replies and [`api`] are postcard; the envelope's layout is fixed. Variants are only ever appended (rule 11);
+//! `tests/it/golden` holds the bytes that every later version must read.
+//!
+//! # Caveats
+//! - Old versions are kept for ever: compaction is to come, and with it the bound on history.
+//! - No snapshots, transactions, watches or leases yet; the hash already has room for the lease.
+//! - The state hash covers keys, not sessions.
 
 pub mod api;
 mod command;
@@ -22,3 +55,8 @@ pub use limits::{
 pub use machine::KvStore;
 pub use query::{Answer, Found, Item, Query};
 pub use types::{ClientId, Revision, Stamp, StateHash};
+
+/// The README's example is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
