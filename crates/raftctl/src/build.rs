@@ -1,0 +1,102 @@
+//! From a command's arguments to the command: one function a row of the table. Counts are checked already.
+
+use crate::bench::{Mix, Plan};
+use crate::command::{Command, ValueSource};
+use crate::parse::{Arguments, printable};
+use crate::table;
+
+/// Keys of one answer unless `--limit` says otherwise.
+const DEFAULT_SCAN_LIMIT: u64 = 1_000;
+
+/// The word at `place`; the table's count has made sure of it.
+fn word(arguments: &Arguments, place: usize) -> Vec<u8> {
+    arguments.word(place).unwrap_or_default().to_vec()
+}
+
+/// The key, which is the first word.
+fn key(arguments: &Arguments) -> Result<Vec<u8>, String> {
+    let key = word(arguments, 0);
+    if key.is_empty() { Err("a key has at least one byte".to_owned()) } else { Ok(key) }
+}
+
+pub(crate) fn get(arguments: &Arguments) -> Result<Command, String> {
+    Ok(Command::Get { key: key(arguments)?, raw: arguments.has("--raw") })
+}
+
+pub(crate) fn set(arguments: &Arguments) -> Result<Command, String> {
+    let value = match word(arguments, 1) {
+        dash if dash == b"-" && !arguments.is_literal(1) => ValueSource::StandardInput,
+        value => ValueSource::Given(value),
+    };
+    Ok(Command::Set { key: key(arguments)?, value, if_absent: arguments.has("--if-absent") })
+}
+
+pub(crate) fn delete(arguments: &Arguments) -> Result<Command, String> {
+    match (arguments.word(0), arguments.value("--prefix")) {
+        (Some(_), None) => Ok(Command::Delete { key: key(arguments)? }),
+        (None, Some(prefix)) => Ok(Command::DeletePrefix { prefix: prefix.to_vec() }),
+        (Some(_), Some(_)) | (None, None) => Err("either a key or a prefix; usage: del KEY | --prefix P".to_owned()),
+    }
+}
+
+pub(crate) fn compare_and_swap(arguments: &Arguments) -> Result<Command, String> {
+    Ok(Command::CompareAndSwap { key: key(arguments)?, expected: word(arguments, 1), new: word(arguments, 2) })
+}
+
+pub(crate) fn increment(arguments: &Arguments) -> Result<Command, String> {
+    let by = match arguments.word(1) {
+        None => 1,
+        Some(text) => std::str::from_utf8(text)
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| format!("BY is a decimal integer of 64 bits, not {}", printable(text)))?,
+    };
+    Ok(Command::Increment { key: key(arguments)?, by })
+}
+
+pub(crate) fn scan(arguments: &Arguments) -> Result<Command, String> {
+    let limit = arguments.number("--limit", DEFAULT_SCAN_LIMIT, 1, u64::from(u32::MAX))?;
+    Ok(Command::Scan {
+        prefix: word(arguments, 0),
+        from: arguments.value("--from").map(<[u8]>::to_vec),
+        limit: u32::try_from(limit).unwrap_or(u32::MAX),
+        keys_only: arguments.has("--keys"),
+    })
+}
+
+pub(crate) fn status(_: &Arguments) -> Result<Command, String> {
+    Ok(Command::Status)
+}
+
+pub(crate) fn hash(arguments: &Arguments) -> Result<Command, String> {
+    let revision = arguments.number("--rev", 0, 0, u64::MAX)?;
+    Ok(Command::Hash { revision: arguments.has("--rev").then_some(revision) })
+}
+
+pub(crate) fn bench(arguments: &Arguments) -> Result<Command, String> {
+    let size = |name, default, least, most| arguments.number(name, default, least, most).map(narrow);
+    let clients = size("--clients", 1, 1, 10_000)?;
+    Ok(Command::Bench(Plan {
+        clients,
+        connections: size("--connections", 1, 1, 1_000)?.min(clients),
+        operations: arguments.number("--ops", 10_000, 1, 1_000_000_000)?,
+        key_bytes: size("--key-size", 16, 7, 4_096)?,
+        value_bytes: size("--value-size", 128, 0, 1 << 20)?,
+        mix: arguments.value("--mix").map_or(Ok(Mix::default()), Mix::parse)?,
+    }))
+}
+
+/// The limits of the numbers above are far below 32 bits.
+fn narrow(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+pub(crate) fn help(arguments: &Arguments) -> Result<Command, String> {
+    let topic = arguments.word(0).map(|topic| String::from_utf8_lossy(topic).into_owned());
+    match topic {
+        Some(topic) if table::find(&topic).is_none() => {
+            Err(format!("unknown command {}; `help` lists them", printable(topic.as_bytes())))
+        }
+        topic => Ok(Command::Help { topic }),
+    }
+}

@@ -1,0 +1,279 @@
+//! From words to a command: finds it in the table, parts flags from words, and says what is wrong.
+//!
+//! Flags may stand anywhere behind the command's name; `--` ends them. A flag's value is the next word, whatever it
+//! looks like, or follows `=`.
+
+use std::collections::BTreeMap;
+
+use crate::command::Command;
+use crate::failure::{Failure, FailureKind};
+use crate::table::{self, Build, COMMANDS, CommandSpec, FlagSpec};
+
+/// What was written behind a command's name.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    words: Vec<Vec<u8>>,
+    /// The place in `words` from which on `--` had ended the flags.
+    literal_from: Option<usize>,
+    flags: BTreeMap<&'static str, Vec<u8>>,
+}
+
+impl Arguments {
+    /// The word at `place`, counted from 0.
+    #[must_use]
+    pub fn word(&self, place: usize) -> Option<&[u8]> {
+        self.words.get(place).map(Vec::as_slice)
+    }
+
+    /// Whether the word at `place` stands behind `--`, so that a dash means itself.
+    #[must_use]
+    pub fn is_literal(&self, place: usize) -> bool {
+        self.literal_from.is_some_and(|first| place >= first)
+    }
+
+    /// Whether the flag `name` was given.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.flags.contains_key(name)
+    }
+
+    /// The value of the flag `name`.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&[u8]> {
+        self.flags.get(name).map(Vec::as_slice)
+    }
+
+    /// The value of the flag `name` as a number from `least` to `most`, or `default`.
+    ///
+    /// # Errors
+    /// Says which numbers are possible.
+    pub fn number(&self, name: &str, default: u64, least: u64, most: u64) -> Result<u64, String> {
+        let Some(value) = self.value(name) else { return Ok(default) };
+        let number = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+        number
+            .filter(|number| (least..=most).contains(number))
+            .ok_or_else(|| format!("{name} wants a number from {least} to {most}, not {}", printable(value)))
+    }
+}
+
+/// Makes a command of `words`; the first is its name.
+///
+/// # Errors
+/// A [`Failure`] of kind `usage` that says what to write instead.
+pub fn command(words: &[Vec<u8>]) -> Result<Command, Failure> {
+    let Some((name, rest)) = words.split_first() else {
+        return Err(Failure::unsent("", false, FailureKind::Usage, "no command given; `help` lists them"));
+    };
+    let name = String::from_utf8_lossy(name);
+    let Some(spec) = table::find(&name) else {
+        return Err(unknown_command(&name));
+    };
+    let usage = |message: String| Failure::unsent(spec.name, spec.writes, FailureKind::Usage, message);
+    let Build::Now(build) = spec.build else {
+        return Err(usage(format!("`{}` is not in this version yet; `help` lists what is", spec.name)));
+    };
+    let arguments = part(spec, rest).map_err(usage)?;
+    check_count(spec, arguments.words.len()).map_err(usage)?;
+    build(&arguments).map_err(usage)
+}
+
+fn unknown_command(name: &str) -> Failure {
+    let names = COMMANDS.iter().map(|command| command.name);
+    let hint = match table::nearest(name, names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`help` lists the commands".to_owned(),
+    };
+    Failure::unsent(name, false, FailureKind::Usage, format!("unknown command {}; {hint}", printable(name.as_bytes())))
+}
+
+/// Parts flags from words.
+fn part(spec: &CommandSpec, rest: &[Vec<u8>]) -> Result<Arguments, String> {
+    let mut arguments = Arguments::default();
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        if arguments.literal_from.is_some() || word == b"-" || !word.starts_with(b"-") {
+            arguments.words.push(word.clone());
+        } else if word == b"--" {
+            arguments.literal_from = Some(arguments.words.len());
+        } else {
+            let (flag, attached) = find_flag(spec, word)?;
+            let value = match (flag.value, attached) {
+                (None, None) => Vec::new(),
+                (None, Some(_)) => return Err(format!("{} takes no value", flag.name)),
+                (Some(_), Some(attached)) => attached,
+                (Some(name), None) => {
+                    rest.next().cloned().ok_or_else(|| format!("{} wants a value: {} {name}", flag.name, flag.name))?
+                }
+            };
+            if arguments.flags.insert(flag.name, value).is_some() {
+                return Err(format!("{} is given twice", flag.name));
+            }
+        }
+    }
+    Ok(arguments)
+}
+
+/// The flag that `word` names, with the value behind its `=`.
+fn find_flag(spec: &CommandSpec, word: &[u8]) -> Result<(&'static FlagSpec, Option<Vec<u8>>), String> {
+    let equals = word.iter().position(|byte| *byte == b'=');
+    let (name, attached) = match equals.and_then(|at| word.split_at_checked(at)) {
+        Some((name, value)) => (name, Some(value.iter().skip(1).copied().collect())),
+        None => (word, None),
+    };
+    let Some(flag) = spec.flags.iter().find(|flag| flag.name.as_bytes() == name) else {
+        return Err(unknown_flag(spec, &String::from_utf8_lossy(name)));
+    };
+    if !flag.is_available {
+        return Err(format!("{} of `{}` is not in this version yet", flag.name, spec.name));
+    }
+    Ok((flag, attached))
+}
+
+fn unknown_flag(spec: &CommandSpec, name: &str) -> String {
+    const BEFORE_THE_COMMAND: [&str; 5] = ["--endpoints", "--timeout", "--output", "--read", "--keep-going"];
+    let shown = printable(name.as_bytes());
+    if BEFORE_THE_COMMAND.contains(&name) {
+        return format!("{name} stands before the command: raftctl {name} .. {}", spec.name);
+    }
+    match table::nearest(name, spec.flags.iter().map(|flag| flag.name)) {
+        Some(near) => format!("`{}` has no flag {shown}; did you mean {near}?", spec.name),
+        None => format!("`{}` has no flag {shown}; a word that begins with a dash stands after `--`", spec.name),
+    }
+}
+
+fn check_count(spec: &CommandSpec, given: usize) -> Result<(), String> {
+    let (fewest, most) = spec.words;
+    if (fewest..=most).contains(&given) {
+        return Ok(());
+    }
+    let what = if given < fewest { "too few words" } else { "too many words (quote one that has blanks)" };
+    Err(format!("{what}; usage: {}", usage_line(spec)))
+}
+
+/// `name usage`, as help prints it.
+pub(crate) fn usage_line(spec: &CommandSpec) -> String {
+    format!("{} {}", spec.name, spec.usage).trim_end().to_owned()
+}
+
+/// What was typed, short and safe to print.
+pub(crate) fn printable(word: &[u8]) -> String {
+    const MOST_BYTES: usize = 60;
+    let shown = crate::words::quote(word.get(..MOST_BYTES).unwrap_or(word));
+    if word.len() > MOST_BYTES { format!("{shown}..") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::ValueSource;
+    use crate::words::split;
+
+    fn parse(line: &str) -> Result<Command, Failure> {
+        command(&split(line.as_bytes()).unwrap())
+    }
+
+    #[track_caller]
+    fn usage(line: &str, wanted: &str) {
+        let failure = parse(line).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Usage, "{line}");
+        assert!(failure.message.contains(wanted), "{line}: {:?} does not say {wanted:?}", failure.message);
+    }
+
+    #[test]
+    fn flags_may_stand_anywhere_until_two_dashes() {
+        let wanted = Command::Set { key: b"k".into(), value: ValueSource::Given(b"v".into()), if_absent: true };
+        for line in ["set --if-absent k v", "set k --if-absent v", "set k v --if-absent", "set --if-absent -- k v"] {
+            assert_eq!(parse(line), Ok(wanted.clone()), "{line}");
+        }
+        assert_eq!(
+            parse("set k -- --if-absent"),
+            Ok(Command::Set { key: b"k".into(), value: ValueSource::Given(b"--if-absent".into()), if_absent: false })
+        );
+    }
+
+    #[test]
+    fn a_flags_value_is_the_next_word_or_follows_equals() {
+        let wanted = Command::Scan { prefix: b"p".into(), from: Some(b"--x=1".into()), limit: 7, keys_only: false };
+        assert_eq!(parse("scan p --limit 7 --from --x=1"), Ok(wanted.clone()));
+        assert_eq!(parse("scan --from=--x=1 --limit=7 p"), Ok(wanted));
+    }
+
+    #[test]
+    fn a_dash_is_standard_input_unless_behind_two_dashes() {
+        let set = |value| Command::Set { key: b"k".into(), value, if_absent: false };
+        assert_eq!(parse("set k -"), Ok(set(ValueSource::StandardInput)));
+        assert_eq!(parse("set k -- -"), Ok(set(ValueSource::Given(b"-".into()))));
+    }
+
+    #[test]
+    fn numbers_are_read_whole_and_within_limits() {
+        assert_eq!(parse("incr n"), Ok(Command::Increment { key: b"n".into(), by: 1 }));
+        assert_eq!(parse("incr n -- -5"), Ok(Command::Increment { key: b"n".into(), by: -5 }));
+        assert_eq!(parse("incr n -- -9223372036854775808"), Ok(Command::Increment { key: b"n".into(), by: i64::MIN }));
+        usage("incr n 9223372036854775808", "64 bits");
+        usage("incr n 1.5", "64 bits");
+        usage("incr n -5", "after `--`");
+        usage("scan --limit 0", "from 1 to");
+        usage("scan --limit x", "from 1 to");
+        usage("hash --rev -1", "from 0 to");
+    }
+
+    #[test]
+    fn what_is_not_there_yet_says_so() {
+        for line in ["txn x", "watch k", "lease list", "member list", "leader transfer", "watch --prefix p"] {
+            usage(line, "not in this version yet");
+        }
+        for line in ["set k v --ttl 10s", "set k v --lease 1", "get k --rev 3", "scan --rev 3"] {
+            usage(line, "not in this version yet");
+        }
+    }
+
+    #[test]
+    fn mistakes_are_answered_with_what_was_meant() {
+        usage("gte k", "did you mean `get`?");
+        usage("sett k v", "did you mean `set`?");
+        usage("frobnicate", "`help` lists");
+        usage("scan --limt 3", "did you mean --limit?");
+        usage("get k --output json", "stands before the command");
+        usage("get", "usage: get KEY");
+        usage("set k a b", "quote one that has blanks");
+        usage("set '' v", "at least one byte");
+        usage("del", "KEY | --prefix P");
+        usage("del k --prefix p", "KEY | --prefix P");
+        usage("del --prefix", "--prefix P");
+        usage("scan --keys=1", "takes no value");
+        usage("scan --keys --keys", "given twice");
+        usage("bench --mix set=0", "--mix");
+        usage("bench --mix put=1", "--mix");
+        usage("help frob", "unknown command");
+    }
+
+    #[test]
+    fn failures_name_the_command_and_whether_something_was_changed() {
+        let failure = parse("set k").unwrap_err();
+        assert_eq!((failure.op.as_str(), failure.maybe_applied), ("set", Some(false)));
+        let failure = parse("get").unwrap_err();
+        assert_eq!((failure.op.as_str(), failure.maybe_applied), ("get", None));
+        let failure = parse("").unwrap_err();
+        assert_eq!((failure.op.as_str(), failure.kind), ("", FailureKind::Usage));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_go_through() {
+        assert_eq!(
+            parse(r"cas $'\xff' $'\x00' ''"),
+            Ok(Command::CompareAndSwap { key: vec![0xFF], expected: vec![0], new: vec![] })
+        );
+    }
+
+    #[test]
+    fn every_example_in_the_table_is_a_command() {
+        for spec in COMMANDS {
+            for example in spec.examples {
+                let command = parse(example).unwrap_or_else(|failure| panic!("{example}: {failure}"));
+                assert_eq!(command.op(), spec.name);
+                assert_eq!(command.writes(), spec.writes);
+            }
+        }
+    }
+}
