@@ -32,3 +32,23 @@ fn after_a_cut_in_the_filler_the_log_goes_on() {
         check_goes_on(&disk, &log.entries);
     }
 }
+
+/// The power goes while the next step of filler is written: the file has its new size, or some of it, and of the new
+/// sectors some are zeros still, and one is not whole.
+#[test]
+fn a_step_of_filler_that_was_interrupted_is_filled_again() {
+    let log = three_batches();
+    let first_new = log.bounds[3] / SECTOR + 1;
+    for written in 0..1_usize << 4 {
+        let mut image = log.image[..(first_new + 4) * SECTOR].to_vec();
+        for sector in (0..4).filter(|at| written >> at & 1 == 0) {
+            image[(first_new + sector) * SECTOR..(first_new + sector + 1) * SECTOR].fill(0);
+        }
+        image.resize(image.len() + written * 7, 0);
+        let disk = log.with_image(&image);
+        let recovered = recover(&disk).unwrap();
+        assert_eq!(recovered.entries, log.entries, "written {written:b}");
+        assert_eq!(recovered.torn, None, "written {written:b}");
+        check_goes_on(&disk, &log.entries);
+    }
+}
