@@ -53,22 +53,24 @@ impl Version {
 }
 
 impl KeyHistory {
-    /// The history of a key that was never there before.
-    pub(crate) fn begin(key: &[u8], revision: Revision, value: Bytes) -> Self {
+    /// The history of a key that was never there before, with its first value's share of the state hash.
+    pub(crate) fn begin(key: &[u8], revision: Revision, value: Bytes) -> (Self, KeyHash) {
         let mut history = Self { versions: Vec::with_capacity(1), hash: None };
-        history.write(key, revision, value);
-        history
+        let hash = history.write(key, revision, value);
+        (history, hash)
     }
 
-    /// Adds a value: the next version, or the first if the key was removed.
-    pub(crate) fn write(&mut self, key: &[u8], revision: Revision, value: Bytes) {
+    /// Adds a value (the next version, or the first if the key was removed) and gives its share of the state hash.
+    pub(crate) fn write(&mut self, key: &[u8], revision: Revision, value: Bytes) -> KeyHash {
         let (create_revision, version) = match self.latest() {
             Some(present) => (present.create_revision, present.version + 1),
             None => (revision, 1),
         };
         let present = Present { value: &value, create_revision, mod_revision: revision, version };
-        self.hash = Some(KeyHash::of(key, &present));
+        let hash = KeyHash::of(key, &present);
+        self.hash = Some(hash);
         self.push(revision, Became::Present { create_revision, version, value });
+        hash
     }
 
     /// Adds a tombstone.

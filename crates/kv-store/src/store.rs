@@ -11,7 +11,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 
-use crate::hash::RecentHashes;
+use crate::hash::{KeyHash, RecentHashes};
 use crate::history::{KeyHistory, Present};
 use crate::limits::{MAX_ANSWER_BYTES, MAX_KEYS_PER_COMMAND};
 use crate::query::{Found, Item};
@@ -81,7 +81,7 @@ impl Store {
     pub(crate) fn recompute_hash(&self) -> StateHash {
         self.present.iter().fold(StateHash::default(), |sum, (key, history)| {
             let present = history.latest().expect("a key in `present` has a value");
-            sum.plus(crate::hash::KeyHash::of(key, &present))
+            sum.plus(KeyHash::of(key, &present))
         })
     }
 
@@ -150,28 +150,21 @@ impl Change<'_> {
     /// Writes a value. Key and value are copied here, once, so that a small value never pins a receive buffer.
     pub(crate) fn put(&mut self, key: &[u8], value: &[u8]) {
         let value = Bytes::copy_from_slice(value);
-        if let Some(history) = self.store.present.get_mut(key) {
+        let hash = if let Some(history) = self.store.present.get_mut(key) {
             let old = history.hash().expect("a key in `present` has a hash");
-            history.write(key, self.revision, value);
             self.store.hash = self.store.hash.minus(old);
-            self.add_hash_of(key);
+            history.write(key, self.revision, value)
+        } else if let Some((key, mut history)) = self.store.removed.remove_entry(key) {
+            let hash = history.write(&key, self.revision, value);
+            self.store.present.insert(key, history);
+            hash
         } else {
-            let (key, history) = match self.store.removed.remove_entry(key) {
-                Some((key, mut history)) => {
-                    history.write(&key, self.revision, value);
-                    (key, history)
-                }
-                None => (Bytes::copy_from_slice(key), KeyHistory::begin(key, self.revision, value)),
-            };
-            self.store.present.insert(key.clone(), history);
-            self.add_hash_of(&key);
-        }
-        self.changed = true;
-    }
-
-    fn add_hash_of(&mut self, key: &[u8]) {
-        let hash = self.store.present.get(key).and_then(KeyHistory::hash).expect("the key was written just now");
+            let (history, hash) = KeyHistory::begin(key, self.revision, value);
+            self.store.present.insert(Bytes::copy_from_slice(key), history);
+            hash
+        };
         self.store.hash = self.store.hash.plus(hash);
+        self.changed = true;
     }
 
     /// Removes a key, and says whether it was there.
