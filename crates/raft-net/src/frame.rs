@@ -139,7 +139,7 @@ impl Frame {
         Ok(())
     }
 
-    /// Takes one frame from the front of `buffer`, without copying it; `None` if it has not arrived as a whole.
+    /// Takes one frame from the front of `buffer`; `None` if it has not arrived as a whole.
     ///
     /// # Errors
     /// If what is there is no frame, or one over `limit_bytes`.
@@ -166,8 +166,7 @@ impl Frame {
             buffer.reserve((size - buffer.len()).min(RESERVE_STEP_BYTES));
             return Ok(None);
         }
-        let mut body = buffer.split_to(size).freeze();
-        body.advance(PREFIX_BYTES);
+        let mut body = take_body(buffer, size);
         let computed = crc32c::crc32c_append(checked, &body);
         if computed != found {
             return Err(FrameError::Checksum { found, computed });
@@ -175,6 +174,22 @@ impl Frame {
         let header = body.split_to(header_bytes as usize);
         Ok(Some(Self { kind, group, header, payload: body }))
     }
+}
+
+/// Takes header and payload of a frame that is complete.
+///
+/// A large one leaves as it is. A small one is copied: what is kept of it (an entry of the log, for long) must not pin
+/// the whole receive buffer, and the buffer, shared with nobody, is used again for the next read.
+fn take_body(buffer: &mut BytesMut, size: usize) -> Bytes {
+    const SMALL_BYTES: usize = 16 << 10;
+    if size > SMALL_BYTES {
+        let mut frame = buffer.split_to(size).freeze();
+        frame.advance(PREFIX_BYTES);
+        return frame;
+    }
+    let body = buffer.get(PREFIX_BYTES..size).map(Bytes::copy_from_slice).unwrap_or_default();
+    buffer.advance(size);
+    body
 }
 
 /// [`Frame`] for `tokio_util`'s framed connections.
