@@ -96,15 +96,12 @@ impl<D: Disk> Storage<D> {
     /// [`OpenError`]; unless it is [`OpenError::Write`] nothing was changed.
     pub fn open(mut disk: D, options: Options) -> Result<(Self, Recovered), OpenError> {
         let Options { node, segment_size_bytes, mut random } = options;
-        if identity::read(&mut disk)?.is_none() {
-            initialise(&mut disk, node, segment_size_bytes, &mut random)?;
+        match identity::read(&mut disk)? {
+            Some(found) if found.node != node => return Err(foreign(&mut disk, found, node)),
+            Some(_) => {}
+            None => initialise(&mut disk, node, segment_size_bytes, &mut random)?,
         }
         let Directory { identity, formation, slot, log, last_segment, names } = Directory::read(&mut disk)?;
-        if identity.node != node {
-            let (path, found) = (disk.describe(""), identity.node);
-            let cluster = formation.map(|formation| formation.cluster);
-            return Err(OpenError::Foreign { path, found, cluster, wanted: node });
-        }
         remove_temporary_files(&mut disk, &names)?;
         let LogScan { entries, end, is_unmarked } = log;
         let (torn, last_number) = (last_segment.torn.clone(), last_segment.header.number);
@@ -193,6 +190,13 @@ impl<D: Disk> Storage<D> {
         self.has_failed = false;
         Ok(())
     }
+}
+
+/// The refusal of another node's directory; its cluster is named if it can be read.
+fn foreign<D: Disk>(disk: &mut D, found: Identity, wanted: NodeId) -> OpenError {
+    let formation = formation::read(disk, found).ok().flatten();
+    let cluster = formation.map(|formation| formation.cluster);
+    OpenError::Foreign { path: disk.describe(""), found: found.node, cluster, wanted }
 }
 
 /// Makes the files of a new directory. `identity` comes last: before it is durable, everything may be made again.
