@@ -79,7 +79,9 @@ fn one_node_is_a_cluster_and_keeps_its_data() {
 
 #[test]
 fn status_names_every_node_its_role_and_the_reason_of_the_election() {
-    let mut cluster = Cluster::start(3);
+    // Patient nodes: this is about one leader, also on a machine that is busy with other tests.
+    let patient = ["--election-timeout", "1s..2s", "--heartbeat-interval", "100ms"];
+    let mut cluster = Cluster::start_with(3, &patient);
     let leader = cluster.leader();
     cluster.common_hash();
     let status = cluster.ctl().run(&["status"]).done();

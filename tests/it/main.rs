@@ -1,4 +1,10 @@
 //! What crosses crates, as one test binary: the rules of the workspace, and scenarios with real processes.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+mod bad_input;
+mod cluster_basics;
+mod exit_codes;
+mod local_cluster;
+mod main_job;
+mod readme_session;
 mod workspace_rules;

@@ -4,7 +4,7 @@ use raftd_tests::Cluster;
 use raftd_tests::programs::workspace_root;
 
 /// The prompt of the REPL in the README.
-const PROMPT: &str = "raftd> ";
+const PROMPT: &str = "raftctl> ";
 
 /// The commands of the session and what is printed after each.
 fn session() -> Vec<(String, Vec<String>)> {
