@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use raft_core::NodeId;
 
+use crate::peer_message::ForwardRefusal;
+
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -58,4 +60,30 @@ pub(crate) enum Origin<W> {
     Own(W),
     /// A follower that passed it on: its number there.
     Follower { id: NodeId, forward: u64 },
+}
+
+impl From<ForwardRefusal> for Failure {
+    fn from(refusal: ForwardRefusal) -> Self {
+        match refusal {
+            ForwardRefusal::NotLeader => Self::NotLeader,
+            ForwardRefusal::LeaderChanged => Self::LeaderChanged,
+            ForwardRefusal::Overwritten => Self::Overwritten,
+            ForwardRefusal::Overloaded => Self::Overloaded,
+            ForwardRefusal::Timeout => Self::Timeout,
+            ForwardRefusal::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<Failure> for ForwardRefusal {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NoLeader | Failure::NotLeader => Self::NotLeader,
+            Failure::LeaderChanged => Self::LeaderChanged,
+            Failure::Overwritten => Self::Overwritten,
+            Failure::Timeout => Self::Timeout,
+            Failure::Overloaded => Self::Overloaded,
+            Failure::Stopping => Self::Stopping,
+        }
+    }
 }

@@ -1,0 +1,143 @@
+//! The protocol's side: one step, its effects carried out, and what it committed applied (§3.5).
+
+use bytes::Bytes;
+use raft_core::{Effect, Entry, Input, Instant, LogIndex, Payload, ReadFailure, Reason, RoleName, Term};
+
+use super::{LeaderChange, PeerIdentity, Replica, Stage};
+use crate::answer::{Answer, Failure};
+use crate::disk::DiskJob;
+use crate::event::NodeEvent;
+use crate::machine::StateMachine;
+use crate::peer_message::PeerMessage;
+
+impl<M: StateMachine, W> Replica<M, W> {
+    pub(super) fn step(&mut self, now: Instant, input: Input) {
+        let Stage::Running { raft, .. } = &mut self.stage else { return };
+        let led = raft.role() == RoleName::Leader;
+        let followed = raft.leader();
+        raft.step(now, input, &mut self.effects);
+        let leads = raft.role() == RoleName::Leader;
+        let (term, leader, commit) = (raft.term(), raft.leader(), raft.commit_index());
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            self.execute(term, effect);
+        }
+        self.effects = effects;
+        self.apply_to(commit);
+        if led && !leads {
+            self.counters.step_downs += 1;
+            for origin in self.proposals.take_all_in_log() {
+                self.answer(origin, Answer::Failed(Failure::LeaderChanged));
+            }
+        }
+        if followed != leader {
+            for origin in self.proposals.take_forwarded_to(|to| Some(to) != leader) {
+                self.answer(origin, Answer::Failed(Failure::LeaderChanged));
+            }
+        }
+        for waiter in self.reads.take_ready(self.applied) {
+            self.outputs.answers.push((waiter, Answer::ReadReady));
+        }
+    }
+
+    fn execute(&mut self, term: Term, effect: Effect) {
+        match effect {
+            Effect::Send { to, message } => {
+                self.counters.messages_sent += 1;
+                self.outputs.messages.push((to, PeerMessage::Raft(message)));
+            }
+            Effect::Write(write) => {
+                self.counters.writes_issued += 1;
+                self.outputs.jobs.push(DiskJob::Write(write));
+            }
+            // Applied once the step's effects are done, see `step`.
+            Effect::Committed { .. } => {}
+            Effect::ProposalAccepted { first, .. } => {
+                let batch = std::mem::take(&mut self.proposing);
+                self.proposals.note_in_log(first, batch);
+            }
+            Effect::ProposalRefused { .. } => {
+                for (origin, size_bytes, _) in std::mem::take(&mut self.proposing) {
+                    self.proposals.release(size_bytes);
+                    self.answer(origin, Answer::Failed(Failure::NotLeader));
+                }
+            }
+            Effect::ReadReady { id, index } => self.reads.note_index(id, index),
+            Effect::ReadFailed { id, reason } => {
+                let failure = match reason {
+                    ReadFailure::NoLeader => Failure::NoLeader,
+                    ReadFailure::LeaderChanged => Failure::NotLeader,
+                    ReadFailure::Overloaded => Failure::Overloaded,
+                };
+                self.fail_reads(id, failure);
+            }
+            Effect::RoleChanged { to, reason, .. } => {
+                self.note_role(term, to, reason);
+                self.outputs.events.push(NodeEvent::Protocol { term, effect });
+            }
+            Effect::LeaderKnown { leader } => {
+                let reason = self.election_reason.take();
+                let reason = reason.map_or_else(|| format!("{leader} was elected"), |reason| reason.to_string());
+                self.last_change = Some(LeaderChange { term, reason });
+                self.outputs.events.push(NodeEvent::Protocol { term, effect });
+            }
+            Effect::Misbehaved { .. } => {
+                self.counters.misbehaviours += 1;
+                self.outputs.events.push(NodeEvent::Protocol { term, effect });
+            }
+        }
+    }
+
+    /// Remembers why elections are held, so that `status` can say why the leader changed.
+    fn note_role(&mut self, term: Term, to: RoleName, reason: Reason) {
+        match to {
+            RoleName::PreCandidate => {
+                if !matches!(reason, Reason::NoOutcome) {
+                    self.election_reason = Some(reason);
+                }
+            }
+            RoleName::Candidate => self.counters.elections_started += 1,
+            RoleName::Leader => {
+                self.counters.elections_won += 1;
+                let reason = self.election_reason.take();
+                let reason = reason.map_or_else(|| "elected".to_owned(), |reason| reason.to_string());
+                self.last_change = Some(LeaderChange { term, reason });
+            }
+            RoleName::Follower => {
+                if matches!(reason, Reason::QuorumLost { .. }) {
+                    self.election_reason = Some(reason);
+                }
+            }
+        }
+    }
+
+    fn apply_to(&mut self, commit: LogIndex) {
+        while self.applied < commit {
+            let Stage::Running { raft, .. } = &self.stage else { return };
+            let index = self.applied.next();
+            let entry = raft.log().entry(index).expect("what is committed is in the log");
+            let Entry { position, stamp, .. } = *entry;
+            self.clock.observe(stamp);
+            let reply = match &entry.payload {
+                Payload::Command(command) => {
+                    self.counters.commands_applied += 1;
+                    self.machine.apply(index, stamp, command)
+                }
+                Payload::Noop | Payload::Configuration(_) => Bytes::new(),
+            };
+            self.applied = index;
+            match self.proposals.take_applied(position) {
+                Some(Ok(origin)) => self.answer(origin, Answer::Applied(reply)),
+                Some(Err(origin)) => self.answer(origin, Answer::Failed(Failure::Overwritten)),
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the sender is the member it says it is, on the disk that the configuration names (rule 2).
+    pub(super) fn is_member(&self, from: PeerIdentity) -> bool {
+        self.raft()
+            .and_then(|raft| raft.configuration().members.get(&from.id))
+            .is_some_and(|member| member.disk == from.disk)
+    }
+}

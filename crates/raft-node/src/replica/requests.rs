@@ -1,0 +1,120 @@
+//! Requests of clients: taken in, made into batches, passed on, and answered exactly once.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{Input, Instant, NodeId, ProposalId};
+
+use super::Replica;
+use crate::answer::{Answer, Failure, Origin};
+use crate::machine::StateMachine;
+use crate::peer_message::PeerMessage;
+use crate::proposals::Proposal;
+
+/// How often requests are checked for their deadline.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+
+impl<M: StateMachine, W> Replica<M, W> {
+    /// A client wants `command` applied, and will wait until `deadline`.
+    pub fn propose(&mut self, waiter: W, command: Bytes, deadline: Instant) {
+        self.admit(Proposal { origin: Origin::Own(waiter), command, deadline });
+    }
+
+    /// A client wants to read the state machine, and will wait until `deadline`.
+    pub fn read(&mut self, waiter: W, deadline: Instant) {
+        self.counters.reads += 1;
+        let refusal = if self.stopping {
+            Some((waiter, Failure::Stopping))
+        } else {
+            self.reads.admit(waiter, deadline).err().map(|waiter| (waiter, Failure::Overloaded))
+        };
+        if let Some((waiter, failure)) = refusal {
+            self.outputs.answers.push((waiter, Answer::Failed(failure)));
+        }
+    }
+
+    pub(super) fn admit(&mut self, proposal: Proposal<W>) {
+        let refused = if self.stopping {
+            Some((proposal, Failure::Stopping))
+        } else {
+            self.proposals.admit(proposal).err().map(|proposal| (proposal, Failure::Overloaded))
+        };
+        if let Some((proposal, failure)) = refused {
+            self.counters.proposals_refused += 1;
+            self.answer(proposal.origin, Answer::Failed(failure));
+        }
+    }
+
+    pub(super) fn propose_batch(&mut self, now: Instant, batch: Vec<Proposal<W>>) {
+        let own = self.config.protocol.id;
+        match self.leader() {
+            Some(leader) if leader == own => {
+                let mut commands = Vec::with_capacity(batch.len());
+                for Proposal { origin, command, deadline } in batch {
+                    self.proposing.push((origin, command.len(), deadline));
+                    commands.push(command);
+                }
+                self.counters.commands_proposed += commands.len() as u64;
+                self.counters.batches_proposed += 1;
+                self.batch = ProposalId(self.batch.0 + 1);
+                let id = self.batch;
+                self.step(now, Input::Propose { id, commands });
+            }
+            leader => {
+                for proposal in batch {
+                    self.forward_or_refuse(now, leader, proposal);
+                }
+            }
+        }
+    }
+
+    /// Passes a client's command on to the leader; one that came from another server already goes no further.
+    fn forward_or_refuse(&mut self, now: Instant, leader: Option<NodeId>, proposal: Proposal<W>) {
+        let is_own = matches!(proposal.origin, Origin::Own(_));
+        match leader {
+            Some(leader) if is_own => {
+                let timeout = proposal.deadline.since(now);
+                let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+                let (id, command) = self.proposals.note_forwarded(leader, proposal);
+                self.counters.proposals_forwarded += 1;
+                self.outputs.messages.push((leader, PeerMessage::Forward { id, timeout_ms, command }));
+            }
+            Some(_) | None => {
+                self.counters.proposals_refused += 1;
+                self.proposals.release(proposal.command.len());
+                let failure = if is_own { Failure::NoLeader } else { Failure::NotLeader };
+                self.answer(proposal.origin, Answer::Failed(failure));
+            }
+        }
+    }
+
+    pub(super) fn answer(&mut self, origin: Origin<W>, answer: Answer) {
+        match origin {
+            Origin::Own(waiter) => self.outputs.answers.push((waiter, answer)),
+            Origin::Follower { id, forward } => {
+                let outcome = match answer {
+                    Answer::Applied(reply) => Ok(reply),
+                    Answer::Failed(failure) => Err(failure.into()),
+                    Answer::ReadReady => unreachable!("only commands are forwarded"),
+                };
+                self.outputs.messages.push((id, PeerMessage::ForwardReply { id: forward, outcome }));
+            }
+        }
+    }
+
+    pub(super) fn fail_reads(&mut self, id: raft_core::ReadId, failure: Failure) {
+        for waiter in self.reads.take_failed(id) {
+            self.outputs.answers.push((waiter, Answer::Failed(failure)));
+        }
+    }
+
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.sweep_at = now.after(SWEEP_INTERVAL);
+        for (origin, failure) in self.proposals.take_overdue(now) {
+            self.answer(origin, Answer::Failed(failure));
+        }
+        for waiter in self.reads.take_overdue(now) {
+            self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
+        }
+    }
+}

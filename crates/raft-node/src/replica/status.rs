@@ -1,0 +1,120 @@
+//! What a replica knows of itself and the cluster.
+
+use raft_core::{ClusterId, ClusterTime, Configuration, DiskId, LogIndex, NodeId, Raft, RoleName, Term};
+
+use super::{Replica, Stage};
+use crate::counters::Counters;
+
+/// The last change of leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderChange {
+    /// The new leader's term.
+    pub term: Term,
+    /// Why it came about, as far as this server knows.
+    pub reason: String,
+}
+
+/// What a replica knows of itself and the cluster.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// This server.
+    pub id: NodeId,
+    /// The cluster; `None` while it is forming.
+    pub cluster: Option<ClusterId>,
+    /// Its role; `None` while the cluster is forming.
+    pub role: Option<RoleName>,
+    /// Its term.
+    pub term: Term,
+    /// The leader it knows.
+    pub leader: Option<NodeId>,
+    /// Up to where the log is committed.
+    pub commit_index: LogIndex,
+    /// Up to where it is applied.
+    pub applied_index: LogIndex,
+    /// The last change of leader.
+    pub last_change: Option<LeaderChange>,
+    /// The members: of the configuration, or as listed.
+    pub members: Vec<(NodeId, Option<DiskId>)>,
+    /// Cluster time.
+    pub cluster_time: ClusterTime,
+    /// What has happened so far.
+    pub counters: Counters,
+}
+
+impl<M, W> Replica<M, W> {
+    /// The state machine, as far as it has applied.
+    pub const fn machine(&self) -> &M {
+        &self.machine
+    }
+
+    /// The configuration in effect, once the cluster has formed.
+    pub fn configuration(&self) -> Option<&Configuration> {
+        match &self.stage {
+            Stage::Forming { .. } => None,
+            Stage::Running { raft, .. } => Some(raft.configuration()),
+        }
+    }
+
+    /// The leader it knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        match &self.stage {
+            Stage::Forming { .. } => None,
+            Stage::Running { raft, .. } => raft.leader(),
+        }
+    }
+
+    /// Its protocol state, once the cluster has formed.
+    pub fn raft(&self) -> Option<&Raft> {
+        match &self.stage {
+            Stage::Forming { .. } => None,
+            Stage::Running { raft, .. } => Some(raft),
+        }
+    }
+
+    /// The cluster, once it has formed.
+    pub const fn cluster(&self) -> Option<ClusterId> {
+        match &self.stage {
+            Stage::Forming { .. } => None,
+            Stage::Running { cluster, .. } => Some(*cluster),
+        }
+    }
+
+    /// What it knows of itself and the cluster.
+    pub fn status(&self) -> Status {
+        let members = match &self.stage {
+            Stage::Forming { .. } => self.config.listed.keys().map(|&id| (id, None)).collect(),
+            Stage::Running { raft, .. } => {
+                raft.configuration().members.iter().map(|(&id, member)| (id, Some(member.disk))).collect()
+            }
+        };
+        let raft = self.raft();
+        Status {
+            id: self.config.protocol.id,
+            cluster: self.cluster(),
+            role: raft.map(Raft::role),
+            term: raft.map_or(Term(0), Raft::term),
+            leader: self.leader(),
+            commit_index: raft.map_or(LogIndex(0), Raft::commit_index),
+            applied_index: self.applied,
+            last_change: self.last_change.clone(),
+            members,
+            cluster_time: self.clock.now(),
+            counters: self.counters,
+        }
+    }
+
+    /// Cluster time, at which new sessions are born.
+    pub const fn cluster_time(&self) -> ClusterTime {
+        self.clock.now()
+    }
+
+    /// Where clients reach server `id`, once it has been met.
+    pub fn client_address(&self, id: NodeId) -> Option<&str> {
+        self.client_addresses.get(&id).map(String::as_str)
+    }
+
+    /// Notes where clients reach a server that a handshake has admitted.
+    pub fn note_client_address(&mut self, id: NodeId, address: String) {
+        self.client_addresses.insert(id, address);
+    }
+}
