@@ -95,6 +95,12 @@ impl Call {
         Instant::now().checked_add(limit).map_or(self.deadline, |end| end.min(self.deadline))
     }
 
+    /// Whether so little time is left that another attempt would most likely only be cut off, and leave a write in doubt
+    /// that is in none: then what is known is the better answer.
+    pub(crate) fn is_too_late_for(&self, attempt: Duration) -> bool {
+        !self.in_doubt && self.deadline.saturating_duration_since(Instant::now()) < attempt
+    }
+
     pub(crate) fn pause(&mut self, random: &mut Random) -> Duration {
         self.backoff.next(random)
     }
@@ -110,7 +116,7 @@ impl Call {
         let (kind, reason) = match &self.setback {
             Some(Setback::Unreachable(reason)) if !self.was_reached => (
                 ErrorKind::Unavailable,
-                format!("no node could be reached; check --endpoints and that the servers run (last: {reason})"),
+                format!("no node could be reached; check the endpoints, and that servers run there (last: {reason})"),
             ),
             Some(Setback::NoLeader(reason)) => (ErrorKind::NoLeader, reason.clone()),
             Some(Setback::Unreachable(reason) | Setback::Unanswered(reason)) => {

@@ -141,3 +141,13 @@ fn when_time_is_over_the_last_setback_names_the_error() {
     let error = leaderless.timed_out();
     assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::NoLeader, false));
 }
+
+#[test]
+fn the_last_moments_are_not_spent_on_making_a_doubt() {
+    let mut call = call();
+    assert!(!call.is_too_late_for(Duration::from_millis(50)));
+    assert!(call.is_too_late_for(Duration::from_secs(60)));
+    // A doubt that is there can only get better.
+    call.in_doubt = true;
+    assert!(!call.is_too_late_for(Duration::from_secs(60)));
+}

@@ -125,6 +125,9 @@ impl Shared {
                 Next::Renew { forget_session } => self.renew(ask, forget_session),
                 Next::Again(then) => self.prepare_retry(&address, then, call).await,
             }
+            if call.is_too_late_for(self.config.shortest_attempt()) {
+                return Err(call.timed_out());
+            }
         }
     }
 

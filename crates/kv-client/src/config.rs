@@ -65,6 +65,11 @@ impl ClientConfig {
         doubled((self.timeout / 4).min(Duration::from_secs(2)), tries)
     }
 
+    /// With less time than this left, no further attempt is begun.
+    pub(crate) fn shortest_attempt(&self) -> Duration {
+        (self.timeout / 20).min(Duration::from_millis(50))
+    }
+
     pub(crate) fn endpoint_count(&self) -> u32 {
         u32::try_from(self.endpoints.len()).unwrap_or(u32::MAX).max(1)
     }

@@ -6,7 +6,7 @@ use kv_client::ErrorKind;
 use kv_store::api::RequestErrorKind;
 use kv_store::{Envelope, SESSION_WINDOW_NS};
 
-use crate::fake::{Cluster, Reaction, hasty, patient};
+use crate::fake::{Cluster, Reaction, bounded, patient};
 
 #[tokio::test]
 async fn a_retry_after_a_lost_answer_applies_once() {
@@ -43,7 +43,7 @@ async fn a_retry_after_silence_applies_once() {
 async fn a_write_without_an_answer_is_in_doubt_and_a_read_never_is() {
     let cluster = Cluster::new(1);
     let server = cluster.server(1).await;
-    let client = hasty([server.address.as_str()]);
+    let client = bounded([server.address.as_str()]);
     server.script(vec![Reaction::ApplyAndBeSilent; 100]);
     let error = client.increment("n", 1).await.unwrap_err();
     assert_eq!((error.kind(), error.maybe_applied(), error.is_retry_safe()), (ErrorKind::Timeout, true, false));
@@ -54,12 +54,13 @@ async fn a_write_without_an_answer_is_in_doubt_and_a_read_never_is() {
 }
 
 #[tokio::test]
-async fn a_cluster_without_a_leader_leaves_no_doubt() {
+async fn a_cluster_without_a_leader_applies_nothing_and_the_error_says_so() {
     let cluster = Cluster::new(1);
     let server = cluster.server(1).await;
     server.script(vec![Reaction::Fail(RequestErrorKind::NoLeader); 1_000]);
-    let error = hasty([server.address.as_str()]).set("k", "v").await.unwrap_err();
+    let error = bounded([server.address.as_str()]).set("k", "v").await.unwrap_err();
     assert_eq!((error.kind(), error.maybe_applied(), error.is_retry_safe()), (ErrorKind::NoLeader, false, true));
+    assert!(cluster.state().envelopes.is_empty());
 }
 
 #[tokio::test]
@@ -114,10 +115,10 @@ async fn an_expired_session_after_a_lost_answer_is_an_error_in_doubt() {
 async fn a_deadline_that_passed_too_early_is_set_anew() {
     let cluster = Cluster::new(1);
     let server = cluster.server(1).await;
-    // The clock that the first handshake gives is behind by more than the time-out, but not by a window.
+    // The clock that the first handshake gives is behind by more than the time-out, and by less than makes a session old.
     let now_ns = SESSION_WINDOW_NS * 10;
     cluster.state().stamp_ns = now_ns;
-    server.tell_time(now_ns - SESSION_WINDOW_NS / 2);
+    server.tell_time(now_ns - SESSION_WINDOW_NS / 4);
     let client = patient([server.address.as_str()]);
     assert_eq!(client.increment("n", 1).await.unwrap().result, 1);
     let sequences: Vec<_> =

@@ -152,7 +152,12 @@ pub(crate) fn patient<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Clien
     Client::connect(ClientConfig { timeout: Duration::from_secs(30), ..ClientConfig::new(addresses) }).unwrap()
 }
 
-/// A client for tests in which nobody answers.
+/// A client for tests in which a server is reached and the time-out is what ends the operation.
+pub(crate) fn bounded<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Client {
+    Client::connect(ClientConfig { timeout: Duration::from_secs(2), ..ClientConfig::new(addresses) }).unwrap()
+}
+
+/// A client for tests in which nobody is reached.
 pub(crate) fn hasty<'a>(addresses: impl IntoIterator<Item = &'a str>) -> Client {
     Client::connect(ClientConfig { timeout: Duration::from_millis(300), ..ClientConfig::new(addresses) }).unwrap()
 }

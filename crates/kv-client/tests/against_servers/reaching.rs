@@ -5,7 +5,7 @@ use std::time::Duration;
 use kv_client::{Client, ClientConfig, Consistency, ErrorKind};
 use kv_store::api::RequestErrorKind;
 
-use crate::fake::{Cluster, Reaction, hasty, mute, nobody, patient, stranger};
+use crate::fake::{Cluster, Reaction, bounded, hasty, mute, nobody, patient, stranger};
 
 #[tokio::test]
 async fn endpoints_that_accept_and_never_speak_end_in_an_error_in_time() {
@@ -118,7 +118,7 @@ async fn a_node_of_another_cluster_is_refused() {
     let (ours, theirs) = (Cluster::new(1), Cluster::new(2));
     let (first, other) = (ours.server(1).await, theirs.server(1).await);
     // The first endpoint answers, then is gone; what is left belongs to somebody else.
-    let client = hasty([first.address.as_str(), other.address.as_str()]);
+    let client = bounded([first.address.as_str(), other.address.as_str()]);
     client.set("k", "v").await.unwrap();
     first.script(vec![Reaction::ApplyAndHangUp; 100]);
     drop(first);
@@ -165,7 +165,7 @@ async fn a_hash_of_a_revision_that_never_comes_is_none_in_time() {
     let cluster = Cluster::new(1);
     let server = cluster.server(1).await;
     server.name_members(&[(1, Some(&server.address))]);
-    let client = hasty([server.address.as_str()]);
+    let client = bounded([server.address.as_str()]);
     let report = client.state_hash(Some(kv_store::Revision(7))).await.unwrap();
     assert_eq!(report.hashes[&1], None);
     assert!(!report.is_equal());
