@@ -24,7 +24,7 @@ wrong type; 2 usage, too large; 3 no node reachable; 4 timeout, no leader; 6 ref
 
 /// The client of raftd, a replicated key-value database.
 #[derive(Debug, Parser)]
-#[command(name = "raftctl", version, disable_help_subcommand = true, after_help = AFTER_HELP)]
+#[command(name = "raftctl", version, disable_help_subcommand = true)]
 pub struct Flags {
     /// Nodes to ask, any of the cluster; `--read local` asks the first one only.
     #[arg(long, env = "RAFTCTL_ENDPOINTS", default_value = DEFAULT_ENDPOINTS, value_name = "H:P,H:P,..")]
@@ -63,8 +63,8 @@ impl Flags {
     /// # Errors
     /// For unknown flags and values; also for `--help` and `--version`, whose text is then the error.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let mut command = <Self as clap::CommandFactory>::command();
-        command = command.before_help(format!("Commands:\n{}", help::overview()));
+        let command = <Self as clap::CommandFactory>::command();
+        let command = command.after_help(format!("Commands:\n{}\n{AFTER_HELP}", help::overview()));
         let mut matches = command.try_get_matches_from(arguments)?;
         <Self as clap::FromArgMatches>::from_arg_matches_mut(&mut matches)
     }

@@ -73,7 +73,7 @@ impl<Out: Write, Notes: Write> Output<Out, Notes> {
         self.out.flush()?;
         let (red, plain) = if self.terminal.colour { ("\u{1b}[31m", "\u{1b}[0m") } else { ("", "") };
         let doubt = if failure.maybe_applied == Some(true) { " (it may have been applied)" } else { "" };
-        let message = text::escape(failure.message.as_bytes());
+        let message = text::harmless(&failure.message);
         writeln!(self.notes, "{red}{}:{plain} {message}{doubt}", failure.kind.name())?;
         self.notes.flush()
     }
@@ -91,14 +91,14 @@ mod tests {
     }
 
     fn failure() -> Result<Answer, Failure> {
-        let message = "no answer\u{1b}".to_owned();
+        let message = r"no \' answer".to_owned() + "\u{1b}";
         Err(Failure { op: "set".into(), kind: FailureKind::Timeout, message, maybe_applied: Some(true) })
     }
 
     #[test]
     fn json_is_one_line_on_standard_output_also_for_failures() {
         let (out, notes, exit) = written(Form::Json, Terminal { out: true, colour: true }, &failure());
-        let line = r#"{"ok":false,"op":"set","error":"timeout","message":"no answer\u001b","maybe_applied":true}"#;
+        let line = r#"{"ok":false,"op":"set","error":"timeout","message":"no \\' answer\u001b","maybe_applied":true}"#;
         assert_eq!((out, notes, exit), (format!("{line}\n"), String::new(), Exit(4)));
     }
 
@@ -106,7 +106,7 @@ mod tests {
     fn text_failures_go_to_standard_error_in_colour_only_where_it_is_wanted() {
         let (out, notes, exit) = written(Form::Text, Terminal::default(), &failure());
         assert_eq!(out, "");
-        assert_eq!(notes, "timeout: no answer\\u{1b} (it may have been applied)\n");
+        assert_eq!(notes, "timeout: no \\' answer\\u{1b} (it may have been applied)\n");
         assert_eq!(exit, Exit(4));
         let (_, notes, _) = written(Form::Text, Terminal { out: true, colour: true }, &failure());
         assert!(notes.starts_with("\u{1b}[31mtimeout:\u{1b}[0m "));

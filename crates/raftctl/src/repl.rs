@@ -78,6 +78,9 @@ fn run_until_interrupted(
 ) -> Result<crate::answer::Answer, Failure> {
     let (op, writes) = (command.op(), command.writes());
     runtime.block_on(async {
+        // Where lines cannot be edited, Ctrl-C was a signal also while the line was typed. The runtime hears of it only
+        // now, and this command is not meant.
+        tokio::task::yield_now().await;
         tokio::select! {
             result = session.execute(command) => result,
             _ = tokio::signal::ctrl_c() => Err(Failure {

@@ -81,7 +81,8 @@ fn refuse_flags(arguments: &[OsString], error: &clap::Error) -> io::Result<Exit>
         return Ok(Exit::USAGE);
     }
     let spec = arguments.iter().skip(1).find_map(|word| table::find(word.to_str()?));
-    let message = text.trim().trim_start_matches("error: ").split_whitespace().collect::<Vec<_>>().join(" ");
+    let first_line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let message = format!("{first_line}; see raftctl --help");
     let (op, writes) = spec.map_or(("", false), |spec| (spec.name, spec.writes));
     let failure: Result<Answer, Failure> = Err(Failure::unsent(op, writes, FailureKind::Usage, message));
     standard_output(Form::Json).write(&failure)

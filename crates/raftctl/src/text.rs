@@ -69,8 +69,7 @@ pub fn escape(bytes: &[u8]) -> String {
         for character in chunk.valid().chars() {
             match character {
                 '\\' | '\n' | '\t' | '\r' => escaped.extend(character.escape_default()),
-                hidden if hidden.is_control() || is_direction_mark(hidden) => escaped.extend(hidden.escape_unicode()),
-                plain => escaped.push(plain),
+                other => push_harmless(&mut escaped, other),
             }
         }
         for byte in chunk.invalid() {
@@ -79,6 +78,23 @@ pub fn escape(bytes: &[u8]) -> String {
         }
     }
     escaped
+}
+
+/// A message of ours or of a server, which is text already: as it is, but for what a terminal would obey.
+pub(crate) fn harmless(message: &str) -> String {
+    let mut harmless = String::with_capacity(message.len());
+    for character in message.chars() {
+        push_harmless(&mut harmless, character);
+    }
+    harmless
+}
+
+fn push_harmless(text: &mut String, character: char) {
+    if character.is_control() || is_direction_mark(character) {
+        text.extend(character.escape_unicode());
+    } else {
+        text.push(character);
+    }
 }
 
 const fn is_direction_mark(character: char) -> bool {
@@ -102,12 +118,12 @@ fn render_page(page: &Page, is_terminal: bool) -> Text {
 }
 
 fn render_status(status: &Status) -> Text {
-    let or_none = |text: Option<&String>| escape(text.map_or("none", String::as_str).as_bytes());
+    let or_none = |text: Option<&String>| harmless(text.map_or("none", String::as_str));
     let mut out = format!("cluster  {}\n", or_none(status.cluster.as_ref()));
     let leader = status.leader.map_or_else(|| "none".to_owned(), |id| format!("node {id}"));
     let _ = writeln!(out, "leader   {leader}, term {}", status.term);
     if let Some((term, reason)) = &status.last_change {
-        let _ = writeln!(out, "changed  in term {term}: {}", escape(reason.as_bytes()));
+        let _ = writeln!(out, "changed  in term {term}: {}", harmless(reason));
     }
     let mut rows = vec![["node", "address", "role", "term", "commit", "applied", "revision"].map(str::to_owned)];
     rows.extend(status.nodes.iter().map(status_row));
@@ -116,7 +132,7 @@ fn render_status(status: &Status) -> Text {
 }
 
 fn status_row(node: &Node) -> [String; 7] {
-    let address = node.address.as_deref().map_or_else(|| "unknown".to_owned(), |text| escape(text.as_bytes()));
+    let address = node.address.as_deref().map_or_else(|| "unknown".to_owned(), harmless);
     let id = node.id.to_string();
     let Some(state) = &node.state else {
         return [id, address, "unreachable".into(), String::new(), String::new(), String::new(), String::new()];
@@ -124,7 +140,7 @@ fn status_row(node: &Node) -> [String; 7] {
     [
         id,
         address,
-        escape(state.role.as_bytes()),
+        harmless(&state.role),
         state.term.to_string(),
         state.commit_index.to_string(),
         state.applied_index.to_string(),
@@ -170,7 +186,7 @@ fn render_bench(measured: &Measured) -> Text {
          latency in us: p50 {p50_us}, p90 {p90_us}, p99 {p99_us}, p99.9 {p999_us}, max {max_us}\n\
          a write is acknowledged after {DURABILITY}"
     ));
-    let note = first_error.as_ref().map(|error| format!("first error: {}", escape(error.as_bytes())));
+    let note = first_error.as_ref().map(|error| format!("first error: {}", harmless(error)));
     Text { note: note.unwrap_or_default(), ..text }
 }
 
