@@ -6,7 +6,7 @@
 //! | `'a "b'` | one word, every byte as it is |
 //! | `"a \"b\""` | one word; `\` stands before `"`, `\`, `$` and `` ` `` and is itself elsewhere |
 //! | `a\ b` | one word; `\` takes the next byte as it is |
-//! | `$'\x00\n'` | one word of two bytes; see [`ansi_escape`] for the escapes |
+//! | `$'\x00\n'` | one word of two bytes; see `ansi_escape` for the escapes |
 //!
 //! Quoting is all there is: no variables, no globs, no `;`, `|` or `>`, no comment in the middle of a line. Words are
 //! bytes, so keys and values need not be UTF-8. The only state is the place in the line; nothing here does I/O.

@@ -4,7 +4,7 @@
 //! Owns: names, syntax and defaults of the settings, and what they must satisfy together. Does not own: what the data
 //! directory says (a new one needs `--cluster`, an initialised one ignores it), which the server finds out.
 //!
-//! A [`Config`] can only be had valid: [`load`] is the only way to one.
+//! A [`Config`] can only be had valid: `load` is the only way to one.
 
 mod address;
 mod check;
