@@ -9,6 +9,9 @@ use crate::command::Command;
 use crate::failure::{Failure, FailureKind};
 use crate::table::{self, Build, COMMANDS, CommandSpec, FlagSpec};
 
+/// So much of what was typed is repeated in an answer.
+const MOST_SHOWN: usize = 60;
+
 /// What was written behind a command's name.
 #[derive(Debug, Default)]
 pub struct Arguments {
@@ -83,7 +86,10 @@ fn unknown_command(name: &str) -> Failure {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`help` lists the commands".to_owned(),
     };
-    Failure::unsent(name, false, FailureKind::Usage, format!("unknown command {}; {hint}", printable(name.as_bytes())))
+    let message = format!("unknown command {}; {hint}", printable(name.as_bytes()));
+    // A line of binary may begin with a word of megabytes.
+    let op: String = name.chars().take(MOST_SHOWN).collect();
+    Failure::unsent(&op, false, FailureKind::Usage, message)
 }
 
 /// Parts flags from words.
@@ -157,9 +163,8 @@ pub(crate) fn usage_line(spec: &CommandSpec) -> String {
 
 /// What was typed, short and safe to print.
 pub(crate) fn printable(word: &[u8]) -> String {
-    const MOST_BYTES: usize = 60;
-    let shown = crate::words::quote(word.get(..MOST_BYTES).unwrap_or(word));
-    if word.len() > MOST_BYTES { format!("{shown}..") } else { shown }
+    let shown = crate::words::quote(word.get(..MOST_SHOWN).unwrap_or(word));
+    if word.len() > MOST_SHOWN { format!("{shown}..") } else { shown }
 }
 
 #[cfg(test)]
@@ -254,6 +259,8 @@ mod tests {
         assert_eq!((failure.op.as_str(), failure.maybe_applied), ("set", Some(false)));
         let failure = parse("get").unwrap_err();
         assert_eq!((failure.op.as_str(), failure.maybe_applied), ("get", None));
+        let failure = parse(&"x".repeat(10_000)).unwrap_err();
+        assert!(failure.op.len() + failure.message.len() < 200);
         let failure = parse("").unwrap_err();
         assert_eq!((failure.op.as_str(), failure.kind), ("", FailureKind::Usage));
     }
