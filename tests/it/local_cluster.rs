@@ -24,6 +24,7 @@ struct Front {
 
 struct Server {
     address: String,
+    pid: Pid,
     pidfd: OwnedFd,
 }
 
@@ -77,7 +78,7 @@ fn servers(table: &str) -> Vec<Server> {
         let ["node", _, address, "pid", pid, ..] = words.as_slice() else { return None };
         let pid = Pid::from_raw(pid.trim_end_matches(',').parse().ok()?)?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("the server runs");
-        Some(Server { address: (*address).to_owned(), pidfd })
+        Some(Server { address: (*address).to_owned(), pid, pidfd })
     };
     table.lines().filter_map(server).collect()
 }
@@ -127,6 +128,29 @@ fn no_server_outlives_the_front_and_the_data_stays() {
     for server in &front.servers {
         assert!(wait_for_end(&server.pidfd), "a server outlives a front that ended");
     }
+}
+
+/// Nobody is left to stop them then: the kernel does.
+#[test]
+fn no_server_outlives_the_supervisor_either() {
+    let local = Local::new("orphans");
+    let mut front = local.up();
+    let supervisor = parent_of(front.servers[0].pid);
+    assert_ne!(supervisor, Pid::from_child(&front.child), "the servers are not the front's own children");
+    kill_process(supervisor, Signal::KILL).expect("the supervisor runs");
+    for server in &front.servers {
+        assert!(wait_for_end(&server.pidfd), "a server outlives its supervisor");
+    }
+    assert_eq!(front.child.wait().expect("the front is ours").code(), Some(0), "the front notices");
+    // What a killed supervisor leaves behind, its lock and its socket, is in nobody's way.
+    let again = local.up();
+    again.ctl().run(&["set", "k", "v"]).done();
+}
+
+fn parent_of(pid: Pid) -> Pid {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero())).expect("the process runs");
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).expect("every process has a parent");
+    parent.trim().parse().ok().and_then(Pid::from_raw).expect("a parent has a number")
 }
 
 #[test]
