@@ -1,13 +1,11 @@
 //! Ports that no other test takes: a `--cluster` list names its ports before anybody listens on them.
 //!
-//! A block of ports is a locked file in the build's folder, so that test processes beside each other (and threads in
-//! one) get different ones, and a process that dies gives its ports back. All lie below 32768, from where Linux takes
+//! A block of ports is a locked file in a folder that all checkouts of a user share, so that test processes beside each
+//! other (and threads in one) get different ones, and a process that dies gives its ports back. All lie below 32768, from where Linux takes
 //! the ports of outgoing connections: a server that is down finds its port free again.
 
 use std::fs::File;
 use std::net::TcpListener;
-
-use crate::programs::build_directory;
 
 const FIRST_PORT: u16 = 12000;
 const LAST_PORT: u16 = 31990;
@@ -27,8 +25,9 @@ impl Ports {
     /// # Panics
     /// If there is none.
     pub fn reserve() -> Self {
-        let folder = build_directory().join("tmp").join("ports");
-        std::fs::create_dir_all(&folder).expect("the build's own folder can be written");
+        let user = rustix::process::getuid().as_raw();
+        let folder = std::env::temp_dir().join(format!("raftd-test-ports-{user}"));
+        std::fs::create_dir_all(&folder).expect("the folder for temporary files can be written");
         for first in (FIRST_PORT..=LAST_PORT).step_by(usize::from(BLOCK)) {
             let path = folder.join(first.to_string());
             let mut options = File::options();

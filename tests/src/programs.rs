@@ -45,15 +45,10 @@ pub fn workspace_root() -> &'static Path {
 /// # Panics
 /// If it cannot be made.
 pub fn folder() -> TempDir {
-    let parent = build_directory().join("tmp");
+    let profile_folder = programs().raftd.parent().expect("a program lies in a folder");
+    let parent = profile_folder.parent().expect("the folder of a profile lies in another").join("tmp");
     std::fs::create_dir_all(&parent).expect("the build's own folder can be written");
     tempfile::Builder::new().prefix("it-").tempdir_in(parent).expect("the build's own folder can be written")
-}
-
-/// The folder above that of the profile, usually `target`.
-pub(crate) fn build_directory() -> PathBuf {
-    let profile_folder = programs().raftd.parent().expect("a program lies in a folder");
-    profile_folder.parent().expect("the folder of a profile lies in another").to_path_buf()
 }
 
 fn build() -> Programs {
