@@ -226,7 +226,11 @@ fn summary(mut found: Found) -> ClusterStatus {
         .filter(|status| status.leader.is_some())
         .max_by_key(|status| (status.term, status.leader == Some(status.id)))
         .and_then(|status| status.leader);
-    let last_change = statuses().filter_map(|status| status.last_change.clone()).max_by_key(|change| change.term);
+    // The leader itself knows best why it stood.
+    let last_change = statuses()
+        .filter(|status| status.last_change.is_some())
+        .max_by_key(|status| (status.last_change.as_ref().map(|change| change.term), status.leader == Some(status.id)))
+        .and_then(|status| status.last_change.clone());
     let cluster = statuses().find_map(|status| status.cluster.clone());
     let nodes = members(&found)
         .into_iter()
