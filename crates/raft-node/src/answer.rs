@@ -5,6 +5,9 @@ use raft_core::NodeId;
 
 use crate::peer_message::ForwardRefusal;
 
+/// The size of a command at most, in bytes: what an entry of the log holds.
+pub const MAX_COMMAND_BYTES: usize = raft_storage::MAX_ENTRY_BYTES;
+
 /// How a request ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -37,6 +40,9 @@ pub enum Failure {
     /// Too much is waiting. Nothing was done.
     #[error("too many requests are waiting; try again later")]
     Overloaded,
+    /// The command is larger than an entry of the log may be. Nothing was done.
+    #[error("the command is larger than {limit} bytes, the most that an entry of the log holds; split it", limit = MAX_COMMAND_BYTES)]
+    TooLarge,
     /// The server is stopping. Nothing was done.
     #[error("the node is stopping; ask another one")]
     Stopping,
@@ -48,7 +54,12 @@ impl Failure {
     pub const fn maybe_applied(self) -> bool {
         match self {
             Self::LeaderChanged | Self::Timeout => true,
-            Self::NoLeader | Self::NotLeader | Self::Overwritten | Self::Overloaded | Self::Stopping => false,
+            Self::NoLeader
+            | Self::NotLeader
+            | Self::Overwritten
+            | Self::Overloaded
+            | Self::TooLarge
+            | Self::Stopping => false,
         }
     }
 }
@@ -82,7 +93,8 @@ impl From<Failure> for ForwardRefusal {
             Failure::LeaderChanged => Self::LeaderChanged,
             Failure::Overwritten => Self::Overwritten,
             Failure::Timeout => Self::Timeout,
-            Failure::Overloaded => Self::Overloaded,
+            // No server passes on a command that is too large, so this answers none of ours.
+            Failure::Overloaded | Failure::TooLarge => Self::Overloaded,
             Failure::Stopping => Self::Stopping,
         }
     }

@@ -23,6 +23,13 @@ pub enum StartError {
         /// This node.
         id: u64,
     },
+    /// The directory holds terms or entries of a cluster, but not which cluster that is. To form one anew would let this
+    /// server vote twice.
+    #[error(
+        "the data directory holds a log, but its file `formation` is missing or was never completed; restore the \
+         directory from where it was copied, or start with an empty one"
+    )]
+    FormationLost,
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}; is another server running there?")]
     Listen {

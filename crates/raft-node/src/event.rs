@@ -16,6 +16,13 @@ pub enum NodeEvent {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// The list of members this server was started with is not that of the cluster it belongs to, and is ignored.
+    ListIgnored {
+        /// Id and address of each member as listed.
+        listed: Vec<(NodeId, String)>,
+        /// As the cluster has them.
+        configured: Vec<(NodeId, String)>,
+    },
     /// A server that this one cannot form a cluster with, and what to do.
     CannotForm {
         /// The other.
@@ -43,6 +50,14 @@ impl std::fmt::Display for NodeEvent {
             Self::WaitsForMembers { missing } => {
                 write!(f, "waits for {missing:?} before the cluster can form; start them, or check --cluster")
             }
+            Self::ListIgnored { listed, configured } => {
+                write!(
+                    f,
+                    "ignored --cluster: it lists {}, but this node belongs to a cluster of {} already; correct the list",
+                    Members(listed),
+                    Members(configured),
+                )
+            }
             Self::Formed { cluster } => write!(f, "formed cluster {cluster}"),
             Self::CannotForm { with, reason } => write!(f, "cannot form a cluster with {with}: it {reason}"),
             Self::Protocol { effect, .. } => effect.fmt(f),
@@ -50,5 +65,18 @@ impl std::fmt::Display for NodeEvent {
                 write!(f, "ignored {peer}: it speaks from another disk than the one the configuration names")
             }
         }
+    }
+}
+
+/// As in `--cluster`.
+struct Members<'a>(&'a [(NodeId, String)]);
+
+impl std::fmt::Display for Members<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (place, (id, address)) in self.0.iter().enumerate() {
+            let comma = if place == 0 { "" } else { "," };
+            write!(f, "{comma}{}={address}", id.as_u64())?;
+        }
+        Ok(())
     }
 }

@@ -49,7 +49,7 @@ pub(crate) enum Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Obstacle {
     /// The other was started with another list.
-    OtherList { theirs: Vec<u64> },
+    OtherList { theirs: Vec<u64>, ours: Vec<u64> },
     /// The other belongs to a cluster that this disk is no member of.
     ClusterWithoutUs { cluster: ClusterId },
 }
@@ -57,8 +57,11 @@ pub(crate) enum Obstacle {
 impl std::fmt::Display for Obstacle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::OtherList { theirs } => {
-                write!(f, "was started with --cluster listing {theirs:?}, this node with another list; make them equal")
+            Self::OtherList { theirs, ours } => {
+                write!(
+                    f,
+                    "was started with --cluster listing {theirs:?}, this node with {ours:?}; make the lists equal"
+                )
             }
             Self::ClusterWithoutUs { cluster } => write!(
                 f,
@@ -72,6 +75,11 @@ impl std::fmt::Display for Obstacle {
 impl Forming {
     /// Takes up the formation where the disk left it: `found` is what was prepared before.
     pub(crate) fn new(own: NodeId, disk: DiskId, listed: BTreeMap<NodeId, String>, found: Option<&Formation>) -> Self {
+        // What was prepared for another list is of no use: it was corrected since, and nobody has voted by it.
+        let is_listed = |found: &&Formation| {
+            found.configuration.members.iter().map(|(id, member)| (id, &member.address)).eq(&listed)
+        };
+        let found = found.filter(is_listed);
         let prepared = found.map(|found| FormationRecord::new(found.cluster, &found.configuration));
         let is_synced = prepared.is_some();
         Self { own, disk, listed, prepared, is_synced, formed: None, peers: BTreeMap::new() }
@@ -103,21 +111,22 @@ impl Forming {
         state: FormationState,
         draw: impl FnOnce() -> ClusterId,
     ) -> Result<Step, Obstacle> {
-        match &state {
-            FormationState::Formed(record) => {
-                if record.disk_of(self.own) != Some(self.disk) {
-                    return Err(Obstacle::ClusterWithoutUs { cluster: record.cluster() });
-                }
-                // It is said again; one record at a time goes to the disk.
-                let is_writing = self.prepared.is_some() && !self.is_synced;
-                return Ok(if is_writing { Step::Wait } else { self.form(record.clone()) });
+        if from == self.own || !self.listed.contains_key(&from) {
+            // A stranger has no say, and the handshake has told it so.
+            return Ok(Step::Wait);
+        }
+        if let FormationState::Formed(record) = &state {
+            if record.disk_of(self.own) != Some(self.disk) {
+                return Err(Obstacle::ClusterWithoutUs { cluster: record.cluster() });
             }
-            FormationState::Waiting { listed } => {
-                if !listed.iter().copied().eq(self.listed.keys().map(|id| id.as_u64())) {
-                    return Err(Obstacle::OtherList { theirs: listed.clone() });
-                }
-            }
-            FormationState::Prepared(_) => {}
+            // It is said again; one record at a time goes to the disk.
+            return Ok(if self.is_writing() { Step::Wait } else { self.form(record.clone()) });
+        }
+        let theirs = listed_in(&state);
+        if !theirs.iter().copied().eq(self.listed.keys().map(|id| id.as_u64())) {
+            // Nor does what it said with an earlier list count.
+            self.peers.remove(&from);
+            return Err(Obstacle::OtherList { theirs, ours: self.listed.keys().map(|id| id.as_u64()).collect() });
         }
         self.peers.insert(from, (disk, state));
         Ok(self.advance(draw))
@@ -131,10 +140,15 @@ impl Forming {
 
     /// Decides what to do next with what is known; nothing while a record is on its way to the disk.
     pub(crate) fn advance(&mut self, draw: impl FnOnce() -> ClusterId) -> Step {
-        if self.prepared.is_some() && !self.is_synced {
+        if self.is_writing() {
             return Step::Wait;
         }
         if self.listed.keys().next() == Some(&self.own) { self.coordinate(draw) } else { self.follow() }
+    }
+
+    /// Whether a record is on its way to the disk.
+    const fn is_writing(&self) -> bool {
+        self.prepared.is_some() && !self.is_synced
     }
 
     /// The coordinator's part.
@@ -198,5 +212,15 @@ impl Forming {
         let disk_of = |id: &NodeId| self.peers.get(id).map_or(self.disk, |(disk, _)| *disk);
         let member = |(id, address): (&NodeId, &String)| (*id, Member { disk: disk_of(id), address: address.clone() });
         Configuration { members: self.listed.iter().map(member).collect() }
+    }
+}
+
+/// The ids of the members, as the other side was told of them.
+fn listed_in(state: &FormationState) -> Vec<u64> {
+    match state {
+        FormationState::Waiting { listed } => listed.clone(),
+        FormationState::Prepared(record) | FormationState::Formed(record) => {
+            record.members.iter().map(|(id, ..)| *id).collect()
+        }
     }
 }

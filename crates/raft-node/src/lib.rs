@@ -34,7 +34,7 @@ mod replica;
 mod runtime;
 mod service;
 
-pub use answer::{Answer, Failure};
+pub use answer::{Answer, Failure, MAX_COMMAND_BYTES};
 pub use config::{Limits, NodeConfig};
 pub use counters::Counters;
 pub use disk::{DiskDone, DiskJob, work_off};

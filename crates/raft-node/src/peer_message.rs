@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft_core::{ClusterId, Configuration, DiskId, Member, Message, NodeId};
+use raft_core::{Body, ClusterId, Configuration, DiskId, Entry, LogPosition, Member, Message, NodeId, Payload};
 use raft_net::{Frame, FrameKind, LinkKind};
 use serde::{Deserialize, Serialize};
+
+use crate::answer::MAX_COMMAND_BYTES;
 
 /// A message between servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +92,9 @@ pub enum PeerMessageError {
     /// A message of the node that does not decode.
     #[error("a node message does not decode: {0}")]
     Node(#[source] postcard::Error),
+    /// An entry that no log holds. Writing it would stop this server's disk.
+    #[error("entry {0} is larger than {MAX_COMMAND_BYTES} bytes")]
+    EntryTooLarge(LogPosition),
     /// A kind of frame that servers do not send each other.
     #[error("a frame of kind {0:?} does not belong on a peer link")]
     UnexpectedKind(FrameKind),
@@ -130,7 +135,11 @@ impl PeerMessage {
     /// If it is none of these messages.
     pub fn from_frame(frame: Frame) -> Result<Self, PeerMessageError> {
         match frame.kind {
-            FrameKind::Raft => raft_net::peer::decode(&frame).map(Self::Raft).map_err(PeerMessageError::Raft),
+            FrameKind::Raft => {
+                let message = raft_net::peer::decode(&frame).map_err(PeerMessageError::Raft)?;
+                check_entries(&message)?;
+                Ok(Self::Raft(message))
+            }
             FrameKind::Node => match postcard::from_bytes(&frame.header).map_err(PeerMessageError::Node)? {
                 Header::Formation(state) => Ok(Self::Formation(state)),
                 Header::Forward { id, timeout_ms } => Ok(Self::Forward { id, timeout_ms, command: frame.payload }),
@@ -146,6 +155,16 @@ impl PeerMessage {
             | FrameKind::Response) => Err(PeerMessageError::UnexpectedKind(kind)),
         }
     }
+}
+
+fn check_entries(message: &Message) -> Result<(), PeerMessageError> {
+    let Body::AppendEntries { entries, .. } = &message.body else { return Ok(()) };
+    let is_too_large = |entry: &&Entry| match &entry.payload {
+        Payload::Command(command) => command.len() > MAX_COMMAND_BYTES,
+        Payload::Noop | Payload::Configuration(_) => false,
+    };
+    let too_large = entries.iter().find(is_too_large);
+    too_large.map_or(Ok(()), |entry| Err(PeerMessageError::EntryTooLarge(entry.position)))
 }
 
 impl FormationRecord {

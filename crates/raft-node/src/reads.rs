@@ -89,6 +89,14 @@ impl<W> Reads<W> {
         self.leave(overdue)
     }
 
+    /// All of them.
+    pub(crate) fn take_all(&mut self) -> Vec<W> {
+        let mut reads = std::mem::take(&mut self.waiting);
+        reads.extend(std::mem::take(&mut self.asked).into_values().flatten());
+        reads.extend(std::mem::take(&mut self.indexed).into_values().flatten());
+        self.leave(reads)
+    }
+
     fn leave(&mut self, reads: Vec<WaitingRead<W>>) -> Vec<W> {
         self.count -= reads.len();
         reads.into_iter().map(|read| read.waiter).collect()

@@ -16,27 +16,26 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft_core::{
-    ClusterId, ClusterTime, Config, DiskId, Effect, Incarnation, Input, Instant, LogIndex, NodeId, ProposalId, Raft,
-    Reason, Restored, StartError,
+    ClusterTime, Config, DiskId, Effect, HardState, Incarnation, Input, Instant, LogIndex, NodeId, ProposalId, Raft,
+    Reason, Restored,
 };
 use raft_net::LinkKind;
+use raft_net::peer::SendRefused;
 use raft_storage::Formation;
 
-use self::stage::Stage;
+use self::stage::{Stage, Unformed};
 pub use self::status::{LeaderChange, Status};
 use crate::answer::{Answer, Failure, Origin};
 use crate::clock::ClusterClock;
 use crate::counters::Counters;
 use crate::disk::{DiskDone, DiskJob};
+use crate::error::StartError;
 use crate::event::NodeEvent;
 use crate::formation::Forming;
 use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
 use crate::proposals::{Proposal, Proposals};
 use crate::reads::Reads;
-
-/// How often a server that has not formed says so.
-const FORMATION_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What a replica is told before it starts.
 #[derive(Clone, Debug)]
@@ -100,6 +99,8 @@ pub struct Replica<M, W> {
     counters: Counters,
     /// Where clients reach each server; no more entries than members.
     client_addresses: BTreeMap<NodeId, String>,
+    /// The disks that members' ids were last heard from and that are not theirs, so that it is not said over and over.
+    foreign_disks: BTreeMap<NodeId, DiskId>,
     effects: Vec<Effect>,
     outputs: Outputs<W>,
 }
@@ -124,19 +125,24 @@ impl<M: StateMachine, W> Replica<M, W> {
                 Stage::Running { cluster: *cluster, raft }
             }
             prepared => {
+                if !restored.entries.is_empty() || restored.hard_state != HardState::default() {
+                    return Err(StartError::FormationLost);
+                }
                 // The settings are judged now, not when the cluster has formed.
-                Raft::new(config.protocol.clone(), Restored::default(), now)?;
+                Raft::new(config.protocol.clone(), restored, now)?;
                 let forming = Forming::new(config.protocol.id, config.disk, config.listed.clone(), prepared);
-                Stage::Forming { forming, restored: Box::new(restored), announce_at: now, obstacle: None }
+                Stage::Forming(Box::new(Unformed::new(forming, now)))
             }
         };
+        let outputs = Outputs { events: list_ignored(&config, &stage).into_iter().collect(), ..Outputs::default() };
+        let proposals = Proposals::new(config.protocol.incarnation);
         Ok(Self {
             config,
             stage,
             machine,
             applied: LogIndex(0),
             clock: ClusterClock::new(last_stamp, now),
-            proposals: Proposals::default(),
+            proposals,
             reads: Reads::default(),
             proposing: Vec::new(),
             batch: ProposalId(0),
@@ -146,39 +152,34 @@ impl<M: StateMachine, W> Replica<M, W> {
             election_reason: None,
             counters: Counters::default(),
             client_addresses: BTreeMap::new(),
+            foreign_disks: BTreeMap::new(),
             effects: Vec::new(),
-            outputs: Outputs::default(),
+            outputs,
         })
     }
 
     /// When [`Replica::tick`] is next due.
     pub fn next_wakeup(&self) -> Instant {
         let protocol = match &self.stage {
-            Stage::Forming { announce_at, .. } => *announce_at,
+            Stage::Forming(unformed) => unformed.announce_at,
             Stage::Running { raft, .. } => raft.next_wakeup(),
         };
-        if self.proposals.count() + self.reads.count() > 0 { protocol.min(self.sweep_at) } else { protocol }
+        if self.requests_under_way() > 0 { protocol.min(self.sweep_at) } else { protocol }
     }
 
     /// How many requests are not answered yet.
     pub fn requests_under_way(&self) -> usize {
-        self.proposals.count() + self.reads.count()
+        self.proposals.unanswered() + self.reads.count()
     }
 
     // --- what happens --------------------------------------------------------------------------------------------
 
     /// Time has passed. `draw` gives a random number, wanted at most once in a cluster's life.
     pub fn tick(&mut self, now: Instant, draw: &mut dyn FnMut() -> u128) {
-        match &mut self.stage {
-            Stage::Forming { forming, announce_at, .. } => {
-                if now >= *announce_at {
-                    *announce_at = now.after(FORMATION_INTERVAL);
-                    let state = forming.state();
-                    for peer in forming.others() {
-                        self.outputs.messages.push((peer, PeerMessage::Formation(state.clone())));
-                    }
-                    let step = forming.advance(|| ClusterId(draw()));
-                    self.take_formation_step(step);
+        match &self.stage {
+            Stage::Forming(unformed) => {
+                if now >= unformed.announce_at {
+                    self.announce_formation(now, draw);
                 }
             }
             Stage::Running { raft, .. } => {
@@ -217,24 +218,43 @@ impl<M: StateMachine, W> Replica<M, W> {
                     self.answer(origin, answer);
                 }
             }
-            // It may be of a cluster that has formed while this server has not heard of it yet; it will.
             PeerMessage::Raft(_) | PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => {
-                if self.cluster().is_some() {
-                    self.outputs.events.push(NodeEvent::ForeignDisk { peer: from.id });
-                }
+                self.note_foreign(from);
             }
         }
     }
 
-    /// Messages to `peer` on `link` were lost: the link broke or its queue was full.
-    pub fn handle_lost_messages(&mut self, now: Instant, peer: NodeId, link: LinkKind) {
+    /// `message` could not be given to the link to `to`, and why. It is lost.
+    pub fn handle_unsent(&mut self, now: Instant, to: NodeId, message: &PeerMessage, why: SendRefused) {
+        match message {
+            PeerMessage::Raft(_) if message.link() == LinkKind::Bulk => self.note_unreachable(now, to),
+            PeerMessage::Forward { id, .. } => {
+                if let Some(origin) = self.proposals.take_forwarded(to, *id) {
+                    // It never left, so it was certainly not applied.
+                    let failure = match why {
+                        SendRefused::NotConnected => Failure::NoLeader,
+                        SendRefused::Full => Failure::Overloaded,
+                    };
+                    self.answer(origin, Answer::Failed(failure));
+                }
+            }
+            // What is short is said again. A follower that lost its reply has lost the link too, or its patience.
+            PeerMessage::Raft(_) | PeerMessage::Formation(_) | PeerMessage::ForwardReply { .. } => {}
+        }
+    }
+
+    /// This server's link to `peer` broke: of what was sent nobody knows what arrived.
+    pub fn handle_link_lost(&mut self, now: Instant, peer: NodeId, link: LinkKind) {
         if link == LinkKind::Bulk {
-            for origin in self.proposals.take_forwarded_to(|leader| leader == peer) {
-                self.answer(origin, Answer::Failed(Failure::LeaderChanged));
-            }
-            if self.raft().is_some() {
-                self.step(now, Input::Unreachable { peer });
-            }
+            self.give_up_forwarded_to(peer);
+            self.note_unreachable(now, peer);
+        }
+    }
+
+    /// The link on which `peer` speaks to this server broke: its answers may be lost.
+    pub fn handle_peer_link_lost(&mut self, peer: NodeId, link: LinkKind) {
+        if link == LinkKind::Bulk {
+            self.give_up_forwarded_to(peer);
         }
     }
 
@@ -246,6 +266,16 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.step(now, Input::Persisted(number));
             }
             DiskDone::FormationSynced => self.handle_formation_synced(now),
+        }
+    }
+
+    /// Answers every request under way: the server stops now.
+    pub fn abandon_requests(&mut self) {
+        for origin in self.proposals.take_all_in_log().into_iter().chain(self.proposals.take_forwarded_to(|_| true)) {
+            self.answer(origin, Answer::Failed(Failure::Timeout));
+        }
+        for waiter in self.reads.take_all() {
+            self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
         }
     }
 
@@ -275,4 +305,14 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
         std::mem::take(&mut self.outputs)
     }
+}
+
+/// What to say of a list of members that is not that of the cluster.
+fn list_ignored(config: &ReplicaConfig, stage: &Stage) -> Option<NodeEvent> {
+    let Stage::Running { raft, .. } = stage else { return None };
+    let members = raft.configuration().members.iter();
+    let configured: Vec<(NodeId, String)> = members.map(|(&id, member)| (id, member.address.clone())).collect();
+    let listed: Vec<(NodeId, String)> = config.listed.iter().map(|(&id, address)| (id, address.clone())).collect();
+    let differs = !listed.is_empty() && listed != configured;
+    differs.then_some(NodeEvent::ListIgnored { listed, configured })
 }

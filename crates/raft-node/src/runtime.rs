@@ -157,7 +157,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         match event {
             Urgent::PeerMet { from, client_address } => self.replica.note_client_address(from.id, client_address),
             Urgent::Peer { from, message } => self.replica.handle_peer(now, from, message, &mut draw),
-            Urgent::LostMessages { peer, link } => self.replica.handle_lost_messages(now, peer, link),
+            Urgent::LostMessages { peer, link } => self.replica.handle_peer_link_lost(peer, link),
             Urgent::Disk(done) => self.replica.handle_disk(now, done),
             Urgent::DiskFailed(error) => return Err(error.into()),
         }
@@ -175,7 +175,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             LinkEvent::Down { peer, link, reason } => {
                 info!(peer, ?link, "not connected: {reason}");
                 if let Some(peer) = NodeId::new(peer) {
-                    self.replica.handle_lost_messages(self.now(), peer, link);
+                    self.replica.handle_link_lost(self.now(), peer, link);
                 }
             }
         }
@@ -251,13 +251,12 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     fn send(&mut self, to: NodeId, message: &PeerMessage) {
         let Some(links) = self.links.get(&to) else { return };
-        let link = message.link();
-        let sender = match link {
+        let sender = match message.link() {
             LinkKind::Control => &links.control,
             LinkKind::Bulk => &links.bulk,
         };
-        if sender.try_send(message.to_frame()).is_err() {
-            self.replica.handle_lost_messages(self.now(), to, link);
+        if let Err(why) = sender.try_send(message.to_frame()) {
+            self.replica.handle_unsent(self.now(), to, message, why);
         }
     }
 
@@ -319,7 +318,9 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         match &event {
             NodeEvent::Protocol { term, effect: Effect::Misbehaved { .. } } => warn!(term = term.0, "{event}"),
             NodeEvent::Protocol { term, .. } => info!(term = term.0, "{event}"),
-            NodeEvent::CannotForm { .. } | NodeEvent::ForeignDisk { .. } => warn!("{event}"),
+            NodeEvent::ListIgnored { .. } | NodeEvent::CannotForm { .. } | NodeEvent::ForeignDisk { .. } => {
+                warn!("{event}")
+            }
             NodeEvent::WaitsForMembers { .. } | NodeEvent::Formed { .. } => info!("{event}"),
         }
         // Nobody may be listening.

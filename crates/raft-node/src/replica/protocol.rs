@@ -1,7 +1,7 @@
 //! The protocol's side: one step, its effects carried out, and what it committed applied (§3.5).
 
 use bytes::Bytes;
-use raft_core::{Effect, Entry, Input, Instant, LogIndex, Payload, ReadFailure, Reason, RoleName, Term};
+use raft_core::{Effect, Entry, Input, Instant, LogIndex, NodeId, Payload, ReadFailure, Reason, RoleName, Term};
 
 use super::{LeaderChange, PeerIdentity, Replica, Stage};
 use crate::answer::{Answer, Failure};
@@ -139,5 +139,18 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.raft()
             .and_then(|raft| raft.configuration().members.get(&from.id))
             .is_some_and(|member| member.disk == from.disk)
+    }
+
+    /// Somebody speaks that is no member: on another disk, or of a cluster this server has not heard of yet.
+    pub(super) fn note_foreign(&mut self, from: PeerIdentity) {
+        let is_known_id =
+            self.configuration().is_some_and(|configuration| configuration.members.contains_key(&from.id));
+        if is_known_id && self.foreign_disks.insert(from.id, from.disk) != Some(from.disk) {
+            self.outputs.events.push(NodeEvent::ForeignDisk { peer: from.id });
+        }
+    }
+
+    pub(super) fn note_unreachable(&mut self, now: Instant, peer: NodeId) {
+        self.step(now, Input::Unreachable { peer });
     }
 }

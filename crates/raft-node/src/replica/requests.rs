@@ -6,7 +6,7 @@ use bytes::Bytes;
 use raft_core::{Input, Instant, NodeId, ProposalId};
 
 use super::Replica;
-use crate::answer::{Answer, Failure, Origin};
+use crate::answer::{Answer, Failure, MAX_COMMAND_BYTES, Origin};
 use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
 use crate::proposals::Proposal;
@@ -36,6 +36,9 @@ impl<M: StateMachine, W> Replica<M, W> {
     pub(super) fn admit(&mut self, proposal: Proposal<W>) {
         let refused = if self.stopping {
             Some((proposal, Failure::Stopping))
+        } else if proposal.command.len() > MAX_COMMAND_BYTES {
+            // In the log it would stop every disk that is to write it.
+            Some((proposal, Failure::TooLarge))
         } else {
             self.proposals.admit(proposal).err().map(|proposal| (proposal, Failure::Overloaded))
         };
@@ -110,11 +113,17 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     pub(super) fn sweep(&mut self, now: Instant) {
         self.sweep_at = now.after(SWEEP_INTERVAL);
-        for (origin, failure) in self.proposals.take_overdue(now) {
-            self.answer(origin, Answer::Failed(failure));
+        for origin in self.proposals.take_overdue(now) {
+            self.answer(origin, Answer::Failed(Failure::Timeout));
         }
         for waiter in self.reads.take_overdue(now) {
             self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
+        }
+    }
+
+    pub(super) fn give_up_forwarded_to(&mut self, peer: NodeId) {
+        for origin in self.proposals.take_forwarded_to(|leader| leader == peer) {
+            self.answer(origin, Answer::Failed(Failure::LeaderChanged));
         }
     }
 }

@@ -1,23 +1,72 @@
 //! Before and after the formation of the cluster (rule 2): a replica that has not formed has no protocol, so it can
 //! neither vote nor stand.
 
-use raft_core::{ClusterId, Instant, Raft, Restored};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft_core::{ClusterId, Instant, NodeId, Raft, Restored};
 
 use super::{PeerIdentity, Replica};
 use crate::disk::DiskJob;
 use crate::event::NodeEvent;
-use crate::formation::{Forming, Step};
+use crate::formation::{Forming, Obstacle, Step};
 use crate::machine::StateMachine;
 use crate::peer_message::{FormationRecord, FormationState, PeerMessage};
+
+/// How often a server that has not formed says so.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// How long members may take to come up together before the missing ones are named.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether the cluster has formed.
 #[derive(Debug)]
 pub(super) enum Stage {
-    Forming { forming: Forming, restored: Box<Restored>, announce_at: Instant, obstacle: Option<String> },
+    Forming(Box<Unformed>),
     Running { cluster: ClusterId, raft: Box<Raft> },
 }
 
+/// What a server keeps until the cluster has formed.
+#[derive(Debug)]
+pub(super) struct Unformed {
+    forming: Forming,
+    pub(super) announce_at: Instant,
+    since: Instant,
+    /// Whom it was last said to wait for, so that it is not said over and over.
+    named_missing: Vec<NodeId>,
+    /// Why each of the others takes no part, likewise.
+    obstacles: BTreeMap<NodeId, Obstacle>,
+}
+
+impl Unformed {
+    pub(super) const fn new(forming: Forming, now: Instant) -> Self {
+        Self { forming, announce_at: now, since: now, named_missing: Vec::new(), obstacles: BTreeMap::new() }
+    }
+
+    /// Names the members it waits for, each time others than before.
+    fn name_missing(&mut self, now: Instant) -> Option<NodeEvent> {
+        let missing = self.forming.missing();
+        if now.since(self.since) < PATIENCE || missing == self.named_missing {
+            return None;
+        }
+        self.named_missing.clone_from(&missing);
+        (!missing.is_empty()).then_some(NodeEvent::WaitsForMembers { missing })
+    }
+}
+
 impl<M: StateMachine, W> Replica<M, W> {
+    /// Says where this server stands, and takes up what is waiting to be done.
+    pub(super) fn announce_formation(&mut self, now: Instant, draw: &mut dyn FnMut() -> u128) {
+        let Stage::Forming(unformed) = &mut self.stage else { return };
+        unformed.announce_at = now.after(ANNOUNCE_INTERVAL);
+        let state = unformed.forming.state();
+        for peer in unformed.forming.others() {
+            self.outputs.messages.push((peer, PeerMessage::Formation(state.clone())));
+        }
+        self.outputs.events.extend(unformed.name_missing(now));
+        let step = unformed.forming.advance(|| ClusterId(draw()));
+        self.take_formation_step(step);
+    }
+
     pub(super) fn handle_formation(
         &mut self,
         from: PeerIdentity,
@@ -25,14 +74,17 @@ impl<M: StateMachine, W> Replica<M, W> {
         draw: &mut dyn FnMut() -> u128,
     ) {
         match &mut self.stage {
-            Stage::Forming { forming, obstacle, .. } => {
-                match forming.handle(from.id, from.disk, state, || ClusterId(draw())) {
-                    Ok(step) => self.take_formation_step(step),
-                    Err(reason) => {
-                        let reason = reason.to_string();
-                        if obstacle.as_ref() != Some(&reason) {
-                            *obstacle = Some(reason.clone());
+            Stage::Forming(unformed) => {
+                match unformed.forming.handle(from.id, from.disk, state, || ClusterId(draw())) {
+                    Ok(step) => {
+                        unformed.obstacles.remove(&from.id);
+                        self.take_formation_step(step);
+                    }
+                    Err(obstacle) => {
+                        if unformed.obstacles.get(&from.id) != Some(&obstacle) {
+                            let reason = obstacle.to_string();
                             self.outputs.events.push(NodeEvent::CannotForm { with: from.id, reason });
+                            unformed.obstacles.insert(from.id, obstacle);
                         }
                     }
                 }
@@ -47,7 +99,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    pub(super) fn take_formation_step(&mut self, step: Step) {
+    fn take_formation_step(&mut self, step: Step) {
         match step {
             Step::Wait => {}
             Step::Write(formation) => self.outputs.jobs.push(DiskJob::Formation(formation)),
@@ -55,12 +107,11 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     pub(super) fn handle_formation_synced(&mut self, now: Instant) {
-        let Stage::Forming { forming, restored, announce_at, .. } = &mut self.stage else { return };
-        *announce_at = now;
-        let Some(formation) = forming.handle_synced() else { return };
+        let Stage::Forming(unformed) = &mut self.stage else { return };
+        unformed.announce_at = now;
+        let Some(formation) = unformed.forming.handle_synced() else { return };
         let cluster = formation.cluster;
-        let mut restored = std::mem::take(restored.as_mut());
-        restored.initial = formation.configuration;
+        let restored = Restored { initial: formation.configuration, ..Restored::default() };
         let raft = Raft::new(self.config.protocol.clone(), restored, now)
             .expect("the settings were judged when the replica was made, and an unformed server has no log");
         let record = FormationRecord::new(cluster, raft.configuration());

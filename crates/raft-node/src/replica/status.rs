@@ -50,7 +50,7 @@ impl<M, W> Replica<M, W> {
     /// The configuration in effect, once the cluster has formed.
     pub fn configuration(&self) -> Option<&Configuration> {
         match &self.stage {
-            Stage::Forming { .. } => None,
+            Stage::Forming(_) => None,
             Stage::Running { raft, .. } => Some(raft.configuration()),
         }
     }
@@ -58,7 +58,7 @@ impl<M, W> Replica<M, W> {
     /// The leader it knows.
     pub fn leader(&self) -> Option<NodeId> {
         match &self.stage {
-            Stage::Forming { .. } => None,
+            Stage::Forming(_) => None,
             Stage::Running { raft, .. } => raft.leader(),
         }
     }
@@ -66,7 +66,7 @@ impl<M, W> Replica<M, W> {
     /// Its protocol state, once the cluster has formed.
     pub fn raft(&self) -> Option<&Raft> {
         match &self.stage {
-            Stage::Forming { .. } => None,
+            Stage::Forming(_) => None,
             Stage::Running { raft, .. } => Some(raft),
         }
     }
@@ -74,7 +74,7 @@ impl<M, W> Replica<M, W> {
     /// The cluster, once it has formed.
     pub const fn cluster(&self) -> Option<ClusterId> {
         match &self.stage {
-            Stage::Forming { .. } => None,
+            Stage::Forming(_) => None,
             Stage::Running { cluster, .. } => Some(*cluster),
         }
     }
@@ -82,7 +82,7 @@ impl<M, W> Replica<M, W> {
     /// What it knows of itself and the cluster.
     pub fn status(&self) -> Status {
         let members = match &self.stage {
-            Stage::Forming { .. } => self.config.listed.keys().map(|&id| (id, None)).collect(),
+            Stage::Forming(_) => self.config.listed.keys().map(|&id| (id, None)).collect(),
             Stage::Running { raft, .. } => {
                 raft.configuration().members.iter().map(|(&id, member)| (id, Some(member.disk))).collect()
             }

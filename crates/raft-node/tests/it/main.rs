@@ -1,0 +1,14 @@
+//! The node's logic with disk, network and clock of the tests' own, and the real node over loopback.
+//!
+//! - `cluster`: replicas with real storages on disks in memory, driven without threads, sockets or a clock.
+//! - `formation`: how a cluster comes to be, whatever is lost (rule 2).
+//! - `requests`: each request is answered once, and what is answered is true.
+//! - `random`: the same under hundreds of seeds of faults.
+//! - `real`: `Node` with threads, sockets and files.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+
+mod cluster;
+mod formation;
+mod machine;
+mod random;
+mod requests;
