@@ -14,6 +14,7 @@ mod frame;
 mod handshake;
 #[cfg(feature = "peer")]
 pub mod peer;
+mod socket;
 
 pub use frame::{Frame, FrameCodec, FrameError, FrameKind, PREFIX_BYTES};
 pub use handshake::{

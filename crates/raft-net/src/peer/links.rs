@@ -4,17 +4,21 @@
 //! that grows and is jittered, so that a restarted server is not met by all its peers at once. Nothing queued for a
 //! broken connection is carried over to the next one: the other side may be another incarnation (rule 3), and the
 //! protocol sends again what matters.
+//!
+//! Bounds: a queue of 1,024 frames and 64 MiB; at either the frame is refused, at once. Frames arrive in the order in
+//! which they were taken, without gaps, or the connection ends.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::frame::Frame;
 use crate::handshake::{Connection, Hello, LinkKind, Welcome, connect};
@@ -25,7 +29,8 @@ const MAX_WAITING_FRAMES: usize = 1_024;
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// How much is written at once.
 const MAX_WRITE_BYTES: usize = 1 << 20;
-/// The first pause before dialling again, and the longest.
+/// The first pause before dialling again, and the longest. A connection that lasted as long as the longest was a good
+/// one: after it the first pause comes again. (A peer that lets in and closes at once is not dialled every 10 ms.)
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How long a connection and its handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -35,7 +40,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Judges what the other side says of itself; if it is not acceptable, why not.
 pub type WelcomeCheck = Box<dyn Fn(&Welcome) -> Result<(), String> + Send + Sync>;
 
-/// What a link needs to know.
+/// What a link needs to know. Its closures are called on the link's own task, and must not wait.
 pub struct LinkConfig {
     /// The peer.
     pub peer: u64,
@@ -92,14 +97,25 @@ pub enum SendRefused {
 /// The near end of a link.
 #[derive(Debug)]
 pub struct LinkSender {
-    frames: mpsc::Sender<Frame>,
+    frames: mpsc::Sender<Queued>,
     state: Arc<LinkState>,
 }
 
 #[derive(Debug, Default)]
 struct LinkState {
-    is_up: AtomicBool,
+    /// The number of the connection that is up, counted from 1; [`DOWN`] while there is none.
+    connection: AtomicU64,
     waiting_bytes: AtomicUsize,
+}
+
+/// No connection.
+const DOWN: u64 = 0;
+
+/// A frame, and the connection it was taken for: no other will carry it (rule 3).
+#[derive(Debug)]
+struct Queued {
+    connection: u64,
+    frame: Frame,
 }
 
 impl LinkSender {
@@ -108,7 +124,8 @@ impl LinkSender {
     /// # Errors
     /// If the link is down or its queue full.
     pub fn try_send(&self, frame: Frame) -> Result<(), SendRefused> {
-        if !self.state.is_up.load(Ordering::Acquire) {
+        let connection = self.state.connection.load(Ordering::Acquire);
+        if connection == DOWN {
             return Err(SendRefused::NotConnected);
         }
         let size_bytes = frame.size_bytes();
@@ -116,7 +133,7 @@ impl LinkSender {
         let queued = if waiting_bytes > 0 && waiting_bytes + size_bytes > MAX_WAITING_BYTES {
             Err(SendRefused::Full)
         } else {
-            self.frames.try_send(frame).map_err(|error| match error {
+            self.frames.try_send(Queued { connection, frame }).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => SendRefused::Full,
                 mpsc::error::TrySendError::Closed(_) => SendRefused::NotConnected,
             })
@@ -133,7 +150,7 @@ impl LinkSender {
 pub fn open_link(config: LinkConfig) -> LinkSender {
     let (frames, queue) = mpsc::channel(MAX_WAITING_FRAMES);
     let state = Arc::new(LinkState::default());
-    let link = Link { config, queue, state: Arc::clone(&state), reported: None };
+    let link = Link { config, queue, state: Arc::clone(&state), connections: 0, reported: None };
     tokio::spawn(link.run());
     LinkSender { frames, state }
 }
@@ -141,8 +158,10 @@ pub fn open_link(config: LinkConfig) -> LinkSender {
 /// The task behind a link.
 struct Link {
     config: LinkConfig,
-    queue: mpsc::Receiver<Frame>,
+    queue: mpsc::Receiver<Queued>,
     state: Arc<LinkState>,
+    /// How many connections there have been; the number of the latest.
+    connections: u64,
     /// What was last told of it; the same is not told twice.
     reported: Option<String>,
 }
@@ -160,22 +179,13 @@ impl Link {
         let mut generator = Pcg64Mcg::new(self.config.seed.into());
         let mut pause = BACKOFF.0;
         while !self.queue.is_closed() {
-            let hello = (self.config.hello)();
-            let dialled = connect(&self.config.address, &hello, CONNECT_TIMEOUT, self.config.max_frame_bytes).await;
-            let checked = dialled.map_err(|error| error.to_string()).and_then(|(connection, welcome)| {
-                (self.config.check)(&welcome)?;
-                Ok((connection, welcome))
-            });
-            let reason = match checked {
+            let reason = match self.dial().await {
                 Ok((connection, welcome)) => {
-                    pause = BACKOFF.0;
-                    self.reported = None;
-                    let (peer, link) = (self.config.peer, self.config.link);
-                    self.tell(LinkEvent::Up { peer, link, welcome }).await;
-                    self.state.is_up.store(true, Ordering::Release);
-                    let ended = self.carry(connection).await;
-                    self.state.is_up.store(false, Ordering::Release);
-                    self.forget_waiting();
+                    let since = Instant::now();
+                    let ended = self.serve(connection, welcome).await;
+                    if since.elapsed() >= BACKOFF.1 {
+                        pause = BACKOFF.0;
+                    }
                     match ended {
                         Ended::Dropped => return,
                         Ended::Broken(reason) => reason,
@@ -183,13 +193,39 @@ impl Link {
                 }
                 Err(reason) => reason,
             };
-            if self.reported.as_ref() != Some(&reason) {
-                let (peer, link) = (self.config.peer, self.config.link);
-                self.tell(LinkEvent::Down { peer, link, reason: reason.clone() }).await;
-                self.reported = Some(reason);
-            }
+            self.report_down(reason).await;
             tokio::time::sleep(jittered(pause, &mut generator)).await;
             pause = (pause * 2).min(BACKOFF.1);
+        }
+    }
+
+    /// Connects, and judges who answers.
+    async fn dial(&self) -> Result<(Connection, Welcome), String> {
+        let hello = (self.config.hello)();
+        let dialled = connect(&self.config.address, &hello, CONNECT_TIMEOUT, self.config.max_frame_bytes).await;
+        let (connection, welcome) = dialled.map_err(|error| error.to_string())?;
+        (self.config.check)(&welcome).map_err(|why| format!("{}: {why}", self.config.address))?;
+        Ok((connection, welcome))
+    }
+
+    /// Takes frames while the connection lasts.
+    async fn serve(&mut self, connection: Connection, welcome: Welcome) -> Ended {
+        self.connections += 1;
+        self.state.connection.store(self.connections, Ordering::Release);
+        self.reported = None;
+        let (peer, link) = (self.config.peer, self.config.link);
+        self.tell(LinkEvent::Up { peer, link, welcome }).await;
+        let ended = self.carry(connection).await;
+        self.state.connection.store(DOWN, Ordering::Release);
+        self.forget_waiting();
+        ended
+    }
+
+    async fn report_down(&mut self, reason: String) {
+        if self.reported.as_ref() != Some(&reason) {
+            let (peer, link) = (self.config.peer, self.config.link);
+            self.tell(LinkEvent::Down { peer, link, reason: reason.clone() }).await;
+            self.reported = Some(reason);
         }
     }
 
@@ -203,36 +239,61 @@ impl Link {
         let (mut reader, mut writer) = connection.into_inner().into_split();
         let mut buffer = BytesMut::new();
         loop {
-            let frame = tokio::select! {
-                frame = self.queue.recv() => frame,
+            let queued = tokio::select! {
+                queued = self.queue.recv() => queued,
                 reason = closed(&mut reader) => return Ended::Broken(reason),
             };
-            let Some(frame) = frame else { return Ended::Dropped };
-            let mut next = Some(frame);
-            let mut size_bytes = 0;
-            while let Some(frame) = next {
-                size_bytes += frame.size_bytes();
-                if let Err(error) = frame.encode(&mut buffer, self.config.max_frame_bytes) {
-                    return Ended::Broken(error.to_string());
-                }
-                next = if buffer.len() < MAX_WRITE_BYTES { self.queue.try_recv().ok() } else { None };
-            }
-            let written = tokio::time::timeout(WRITE_TIMEOUT, writer.write_all(&buffer)).await;
+            let Some(first) = queued else { return Ended::Dropped };
+            let (size_bytes, gathered) = self.gather(first, &mut buffer);
+            let written = match gathered {
+                Ok(()) => write_out(&mut writer, &mut buffer).await,
+                Err(reason) => Err(reason),
+            };
             self.state.waiting_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
-            buffer.clear();
-            match written {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Ended::Broken(format!("the connection broke: {error}")),
-                Err(_) => return Ended::Broken(format!("nothing was taken for {} s", WRITE_TIMEOUT.as_secs())),
+            if let Err(reason) = written {
+                return Ended::Broken(reason);
+            }
+            if buffer.capacity() > 2 * MAX_WRITE_BYTES {
+                // One huge frame must not cost its size for the rest of the connection's life.
+                buffer = BytesMut::new();
             }
         }
     }
 
+    /// Encodes `first` and what waits behind it, up to about [`MAX_WRITE_BYTES`]. Tells how many bytes left the queue.
+    fn gather(&mut self, first: Queued, buffer: &mut BytesMut) -> (usize, Result<(), String>) {
+        let mut size_bytes = 0;
+        let mut next = Some(first);
+        while let Some(Queued { connection, frame }) = next {
+            size_bytes += frame.size_bytes();
+            if connection == self.connections
+                && let Err(error) = frame.encode(buffer, self.config.max_frame_bytes)
+            {
+                return (size_bytes, Err(error.to_string()));
+            }
+            next = if buffer.len() < MAX_WRITE_BYTES { self.queue.try_recv().ok() } else { None };
+        }
+        (size_bytes, Ok(()))
+    }
+
     fn forget_waiting(&mut self) {
-        while let Ok(frame) = self.queue.try_recv() {
-            self.state.waiting_bytes.fetch_sub(frame.size_bytes(), Ordering::Relaxed);
+        while let Ok(queued) = self.queue.try_recv() {
+            self.state.waiting_bytes.fetch_sub(queued.frame.size_bytes(), Ordering::Relaxed);
         }
     }
+}
+
+/// Writes all of `buffer`. However slow the network is, as long as it moves there is time.
+async fn write_out(writer: &mut OwnedWriteHalf, buffer: &mut BytesMut) -> Result<(), String> {
+    while buffer.has_remaining() {
+        match tokio::time::timeout(WRITE_TIMEOUT, writer.write_buf(buffer)).await {
+            Ok(Ok(0)) => return Err("the other side takes nothing any more".to_owned()),
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(format!("the connection broke: {error}")),
+            Err(_) => return Err(format!("nothing was taken for {} s", WRITE_TIMEOUT.as_secs())),
+        }
+    }
+    Ok(())
 }
 
 /// Waits until the other side closes the connection; it has nothing else to say on it.
