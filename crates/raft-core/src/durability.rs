@@ -79,6 +79,8 @@ impl Durability {
         for (_, durable_after) in &mut self.on_the_way {
             *durable_after = (*durable_after).min(end);
         }
+        // What names a position that is gone is never said.
+        self.waiting.retain(|(_, _, message)| named_index(&message.body).is_none_or(|index| index < from));
     }
 
     /// Hands out what the step has changed. `last_index` is the log's end, which the write makes durable.
@@ -107,26 +109,8 @@ impl Durability {
 
     /// The write that must be confirmed before `body` may leave, in a message of the current term.
     fn needed_for(&self, body: &Body) -> WriteNumber {
-        let position = match body {
-            // Entries may leave before they are on our own disk (§10.2.1). The commit index and the read index name
-            // entries that a majority has on disk, whether or not we are part of it.
-            Body::AppendEntries { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => None,
-            Body::PreVote { last_log, .. } | Body::RequestVote { last_log } => Some(last_log.index),
-            Body::PreVoteReply { verdict, .. } | Body::RequestVoteReply { verdict } => match verdict {
-                Verdict::Refused(Refusal::LogBehind { ours }) => Some(ours.index),
-                Verdict::Granted
-                | Verdict::Refused(
-                    Refusal::HearsLeader | Refusal::StaleTerm | Refusal::VotedFor(_) | Refusal::NotAMember,
-                ) => None,
-            },
-            Body::AppendEntriesReply(AppendResult::Matched(index)) => Some(*index),
-            Body::AppendEntriesReply(AppendResult::Mismatch { hint, .. }) => Some(hint.index),
-        };
-        position.map_or(self.hard_state_write, |index| self.hard_state_write.max(self.covering(index)))
+        let index = named_index(body);
+        index.map_or(self.hard_state_write, |index| self.hard_state_write.max(self.covering(index)))
     }
 
     /// The write after which the log is durable up to `index`.
@@ -151,7 +135,7 @@ impl Durability {
     }
 
     /// The messages whose write is confirmed by now, in the order they were sent. Of several acknowledgements to one
-    /// leader only the last, which includes the others.
+    /// leader only the furthest, which includes the others.
     pub(crate) fn take_released(&mut self) -> Vec<(NodeId, Message)> {
         let mut released: Vec<(NodeId, Message)> = Vec::new();
         for (needed, to, message) in core::mem::take(&mut self.waiting) {
@@ -159,8 +143,14 @@ impl Durability {
                 self.waiting.push_back((needed, to, message));
                 continue;
             }
-            if is_acknowledgement(&message) {
-                released.retain(|(earlier_to, earlier)| *earlier_to != to || !is_acknowledgement(earlier));
+            if let Some(index) = acknowledged_index(&message) {
+                let of_same = |(earlier_to, earlier): &(NodeId, Message)| {
+                    if *earlier_to == to { acknowledged_index(earlier) } else { None }
+                };
+                if released.iter().filter_map(of_same).any(|earlier| earlier >= index) {
+                    continue;
+                }
+                released.retain(|earlier| of_same(earlier).is_none());
             }
             released.push((to, message));
         }
@@ -178,6 +168,41 @@ impl Durability {
     }
 }
 
-fn is_acknowledgement(message: &Message) -> bool {
-    matches!(message.body, Body::AppendEntriesReply(AppendResult::Matched(_)))
+/// The index of this server's log that a message vouches for.
+const fn named_index(body: &Body) -> Option<LogIndex> {
+    match body {
+        // Entries may leave before they are on our own disk (§10.2.1). The commit index and the read index name
+        // entries that a majority has on disk, whether or not we are part of it.
+        Body::AppendEntries { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexReply { .. } => None,
+        Body::PreVote { last_log, .. } | Body::RequestVote { last_log } => Some(last_log.index),
+        Body::PreVoteReply { verdict, .. } | Body::RequestVoteReply { verdict } => match verdict {
+            Verdict::Refused(Refusal::LogBehind { ours }) => Some(ours.index),
+            Verdict::Granted
+            | Verdict::Refused(
+                Refusal::HearsLeader | Refusal::StaleTerm | Refusal::VotedFor(_) | Refusal::NotAMember,
+            ) => None,
+        },
+        Body::AppendEntriesReply(AppendResult::Matched(index)) => Some(*index),
+        Body::AppendEntriesReply(AppendResult::Mismatch { hint, .. }) => Some(hint.index),
+    }
+}
+
+const fn acknowledged_index(message: &Message) -> Option<LogIndex> {
+    match message.body {
+        Body::AppendEntriesReply(AppendResult::Matched(index)) => Some(index),
+        Body::AppendEntriesReply(AppendResult::Mismatch { .. })
+        | Body::AppendEntries { .. }
+        | Body::PreVote { .. }
+        | Body::PreVoteReply { .. }
+        | Body::RequestVote { .. }
+        | Body::RequestVoteReply { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexReply { .. } => None,
+    }
 }

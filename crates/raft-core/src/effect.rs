@@ -5,7 +5,7 @@ use core::fmt;
 use core::time::Duration;
 
 use crate::input::ProposalId;
-use crate::message::{Message, ReadId};
+use crate::message::{Message, ReadId, ReadRound};
 use crate::types::{LogIndex, LogPosition, NodeId, Term};
 use crate::write::Write;
 
@@ -154,10 +154,20 @@ pub enum Misbehaviour {
         /// The index.
         index: LogIndex,
     },
+    /// The entries contradict what the same leader sent before: a leader never changes its log.
+    ContradictsItself {
+        /// The index.
+        index: LogIndex,
+    },
     /// A follower acknowledges what this leader never had.
     AcknowledgedUnknown {
         /// What it claims to hold.
         index: LogIndex,
+    },
+    /// A follower confirms a read round that this leader never began.
+    ConfirmedUnknown {
+        /// The round.
+        round: ReadRound,
     },
 }
 
@@ -205,7 +215,9 @@ impl fmt::Display for Misbehaviour {
             Self::SecondLeader => f.write_str("claims to lead a term that has a leader"),
             Self::MalformedEntries => f.write_str("malformed entries"),
             Self::ContradictsCommitted { index } => write!(f, "contradicts committed entry {index}"),
+            Self::ContradictsItself { index } => write!(f, "contradicts itself at entry {index}"),
             Self::AcknowledgedUnknown { index } => write!(f, "acknowledges {index}, which this leader never had"),
+            Self::ConfirmedUnknown { round } => write!(f, "confirms round {}, which never began", round.0),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::quorum::{Tally, Votes};
 use crate::reads::FollowerReads;
 use crate::role::{Candidate, Follower, Next, PreCandidate, Role};
 use crate::shared::Shared;
-use crate::types::{LogIndex, LogPosition, NodeId, Term};
+use crate::types::{LogPosition, NodeId, Term};
 
 // --- becoming ----------------------------------------------------------------------------------------------------
 
@@ -25,7 +25,6 @@ pub(crate) fn become_follower(shared: &mut Shared, leader: Option<NodeId>) -> Fo
         leader_heard: leader.map(|_| shared.now),
         waiting_since: shared.now,
         election_deadline: shared.random_election_deadline(),
-        matched: LogIndex(0),
         reads: FollowerReads::default(),
     }
 }
@@ -186,6 +185,9 @@ pub(crate) fn handle_own_vote_durable(shared: &Shared, candidate: &mut Candidate
 
 fn after_vote(shared: &Shared, candidate: &Candidate) -> Next {
     match candidate.votes.tally(shared.membership.voters()) {
+        // Nobody was asked before our own vote was durable. Votes that come earlier were not asked for, and a leader
+        // whose term is not on disk could lead it twice.
+        Tally::Won if !candidate.votes.has_granted(shared.id()) => Next::Stay,
         Tally::Won => Next::Leader,
         Tally::Lost => Next::Follower { leader: None, reason: Reason::VotesRefused },
         Tally::Open => Next::Stay,

@@ -149,9 +149,13 @@ impl Progress {
         }
     }
 
-    /// What was sent is lost: begin again after what is acknowledged, with one message.
+    /// What was sent is lost: begin again after what is acknowledged, with one message. A lost probe is only asked
+    /// again: nothing is known of where the logs part, and to begin at 1 would send the whole log.
     pub(crate) fn probe_after_loss(&mut self) {
-        self.next = self.matched.next();
+        match &self.state {
+            ProgressState::Probe { .. } => {}
+            ProgressState::Replicate(_) => self.next = self.matched.next(),
+        }
         self.state = ProgressState::Probe { waiting: true };
     }
 

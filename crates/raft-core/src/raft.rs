@@ -320,14 +320,14 @@ impl Raft {
                 };
             }
             Body::AppendEntries { prev, entries, commit } => {
-                if let Some((shared, follower)) = self.follow(from) {
+                if self.follow(from) {
                     let new = replication::NewEntries { prev, entries, commit };
-                    replication::handle_append_entries(shared, follower, from, new);
+                    replication::handle_append_entries(&mut self.shared, from, new);
                 }
             }
             Body::Heartbeat { commit, round } => {
-                if let Some((shared, follower)) = self.follow(from) {
-                    replication::handle_heartbeat(shared, follower, from, commit, round);
+                if self.follow(from) {
+                    replication::handle_heartbeat(&mut self.shared, from, commit, round);
                 }
             }
             Body::ReadIndexReply { id, incarnation, index } => match &mut self.role {
@@ -371,12 +371,14 @@ impl Raft {
     }
 
     /// Follows `leader`, from whom a message of our term came that only its leader sends.
-    fn follow(&mut self, leader: NodeId) -> Option<(&mut Shared, &mut Follower)> {
+    ///
+    /// Returns false if the term has another leader.
+    fn follow(&mut self, leader: NodeId) -> bool {
         match &self.role {
             Role::Follower(Follower { leader: Some(known), .. }) if *known == leader => {}
             Role::Follower(Follower { leader: Some(_), .. }) | Role::Leader(_) => {
                 self.shared.report(leader, Misbehaviour::SecondLeader);
-                return None;
+                return false;
             }
             Role::Follower(Follower { leader: None, .. }) => self.shared.emit(Effect::LeaderKnown { leader }),
             Role::PreCandidate(_) | Role::Candidate(_) => {
@@ -385,12 +387,12 @@ impl Raft {
                 self.shared.emit(Effect::LeaderKnown { leader });
             }
         }
-        let Role::Follower(follower) = &mut self.role else { return None };
+        let Role::Follower(follower) = &mut self.role else { unreachable!("everybody else became one just now") };
         follower.leader = Some(leader);
         follower.leader_heard = Some(self.shared.now);
         follower.waiting_since = self.shared.now;
         follower.election_deadline = self.shared.random_election_deadline();
-        Some((&mut self.shared, follower))
+        true
     }
 
     // --- the one place that changes role -------------------------------------------------------------------------

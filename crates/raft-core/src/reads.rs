@@ -203,7 +203,7 @@ pub(crate) fn handle_read_index_reply(
     if follower.reads.waiting.is_empty() {
         follower.reads.asked = None;
     }
-    replication::learn_commit(shared, follower, index);
+    replication::learn_commit(shared, index);
     shared.emit(Effect::ReadReady { id, index });
 }
 

@@ -5,6 +5,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use bytes::Bytes;
 
@@ -14,9 +15,13 @@ use crate::message::{AppendResult, Body, ReadRound};
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::reached_by_majority;
 use crate::reads::{self, LeaderReads};
-use crate::role::{Follower, Next};
+use crate::role::Next;
 use crate::shared::Shared;
 use crate::types::{ClusterTime, Entry, Instant, LogIndex, LogPosition, NodeId, Payload};
+
+/// How far cluster time may run ahead of the log while nothing is written. At a change of leader it falls back to the
+/// last stamp, so this bounds by how much.
+const STAMP_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Leads a term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +133,9 @@ pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader)
     if silence >= shared.config.election_timeout_max {
         return Next::Follower { leader: None, reason: Reason::QuorumLost { silence } };
     }
+    // Here and not in `send_heartbeats`: rounds begun for reads must not put off what else this timer does.
+    leader.heartbeat_deadline = shared.now.after(shared.config.heartbeat_interval);
+    stamp_if_idle(shared, leader);
     send_heartbeats(shared, leader);
     for (&peer, progress) in &mut leader.progress {
         if progress.state == (ProgressState::Probe { waiting: true }) {
@@ -139,9 +147,19 @@ pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader)
     Next::Stay
 }
 
+/// Writes cluster time down in a no-op when it has run for long without an entry (rule 6): what a leader knows and the
+/// log does not is lost with the leader. Nothing is written while something is uncommitted, so a leader without a
+/// majority adds one at most.
+fn stamp_if_idle(shared: &mut Shared, leader: &Leader) {
+    let last_stamp = shared.log.last_stamp().0;
+    let ahead = Duration::from_nanos(leader.cluster_time(shared.now).0.saturating_sub(last_stamp));
+    if ahead >= STAMP_INTERVAL && shared.commit_index() == shared.log.last_index() {
+        append(shared, leader, Payload::Noop);
+    }
+}
+
 /// Sends a heartbeat of a new round to every follower.
 pub(crate) fn send_heartbeats(shared: &mut Shared, leader: &mut Leader) {
-    leader.heartbeat_deadline = shared.now.after(shared.config.heartbeat_interval);
     let round = leader.reads.begin_round();
     for (&peer, progress) in &leader.progress {
         // A heartbeat has no consistency check, so it may only commit what this follower is known to hold.
@@ -181,6 +199,10 @@ pub(crate) fn handle_mismatch(
 
 /// A follower lives and follows.
 pub(crate) fn handle_heartbeat_reply(shared: &mut Shared, leader: &mut Leader, from: NodeId, round: ReadRound) {
+    if round > leader.reads.begun {
+        shared.report(from, Misbehaviour::ConfirmedUnknown { round });
+        return;
+    }
     let Some(progress) = leader.progress.get_mut(&from) else { return };
     progress.confirmed = progress.confirmed.max(round);
     reads::advance_confirmed(shared, leader);
@@ -228,7 +250,7 @@ pub(crate) struct NewEntries {
 }
 
 /// Stores a leader's entries (Figure 3.1, AppendEntries, receiver).
-pub(crate) fn handle_append_entries(shared: &mut Shared, follower: &mut Follower, from: NodeId, new: NewEntries) {
+pub(crate) fn handle_append_entries(shared: &mut Shared, from: NodeId, new: NewEntries) {
     let NewEntries { prev, entries, commit } = new;
     if let Err(what) = check_entries(shared, prev, &entries) {
         shared.report(from, what);
@@ -241,7 +263,7 @@ pub(crate) fn handle_append_entries(shared: &mut Shared, follower: &mut Follower
     }
     let last_new = entries.last().map_or(prev.index, |entry| entry.position.index);
     store(shared, entries);
-    follower.matched = follower.matched.max(last_new);
+    shared.advance_agreed(last_new);
     // Not beyond what this message has checked: what follows in our log may be an earlier leader's.
     shared.advance_commit(commit.min(last_new).max(shared.commit_index()));
     shared.send(from, Body::AppendEntriesReply(AppendResult::Matched(last_new)));
@@ -264,9 +286,7 @@ fn store(shared: &mut Shared, entries: Vec<Entry>) {
 
 /// Refuses what no correct leader sends, before anything is changed.
 fn check_entries(shared: &Shared, prev: LogPosition, entries: &[Entry]) -> Result<(), Misbehaviour> {
-    if prev.index <= shared.commit_index() && prev != LogPosition::ORIGIN && !shared.log.has(prev) {
-        return Err(Misbehaviour::ContradictsCommitted { index: prev.index });
-    }
+    check_position(shared, prev)?;
     let mut before = prev;
     for entry in entries {
         let position = entry.position;
@@ -274,27 +294,33 @@ fn check_entries(shared: &Shared, prev: LogPosition, entries: &[Entry]) -> Resul
         if !is_next || position.term < before.term || position.term > shared.current_term() {
             return Err(Misbehaviour::MalformedEntries);
         }
-        if position.index <= shared.commit_index() && !shared.log.has(position) {
-            return Err(Misbehaviour::ContradictsCommitted { index: position.index });
-        }
+        check_position(shared, position)?;
         before = position;
     }
     Ok(())
 }
 
+/// What is committed, and what this leader sent before, stands.
+fn check_position(shared: &Shared, position: LogPosition) -> Result<(), Misbehaviour> {
+    let index = position.index;
+    if shared.log.has(position) {
+        Ok(())
+    } else if index <= shared.commit_index() {
+        Err(Misbehaviour::ContradictsCommitted { index })
+    } else if index <= shared.agreed_index() {
+        Err(Misbehaviour::ContradictsItself { index })
+    } else {
+        Ok(())
+    }
+}
+
 /// Follows a leader's heartbeat: learns what is committed, confirms the read round.
-pub(crate) fn handle_heartbeat(
-    shared: &mut Shared,
-    follower: &Follower,
-    from: NodeId,
-    commit: LogIndex,
-    round: ReadRound,
-) {
-    learn_commit(shared, follower, commit);
+pub(crate) fn handle_heartbeat(shared: &mut Shared, from: NodeId, commit: LogIndex, round: ReadRound) {
+    learn_commit(shared, commit);
     shared.send(from, Body::HeartbeatReply { round });
 }
 
 /// Takes a leader's word that `commit` is committed, as far as our log is known to agree with the leader's.
-pub(crate) fn learn_commit(shared: &mut Shared, follower: &Follower, commit: LogIndex) {
-    shared.advance_commit(commit.min(follower.matched).max(shared.commit_index()));
+pub(crate) fn learn_commit(shared: &mut Shared, commit: LogIndex) {
+    shared.advance_commit(commit.min(shared.agreed_index()).max(shared.commit_index()));
 }

@@ -5,7 +5,7 @@ use crate::message::Poll;
 use crate::quorum::Votes;
 use crate::reads::FollowerReads;
 use crate::replication::Leader;
-use crate::types::{Instant, LogIndex, NodeId};
+use crate::types::{Instant, NodeId};
 
 /// What this server is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +27,6 @@ pub(crate) struct Follower {
     pub(crate) waiting_since: Instant,
     /// When it stands.
     pub(crate) election_deadline: Instant,
-    /// Up to here its log is known to agree with the leader's: nothing beyond may be committed (Figure 3.1,
-    /// "index of last new entry").
-    pub(crate) matched: LogIndex,
     /// Its reads on their way to the leader.
     pub(crate) reads: FollowerReads,
 }

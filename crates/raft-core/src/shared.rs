@@ -23,6 +23,10 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) membership: Membership,
     commit_index: LogIndex,
+    /// Up to here the log is known to agree with that of the current term's leader: nothing beyond may be committed on
+    /// a leader's word (Figure 3.1, "index of last new entry"). It belongs to the term, not to the role: a follower
+    /// that stood in between is sent nothing again that it has acknowledged.
+    agreed_index: LogIndex,
     pub(crate) durability: Durability,
     /// The latest incarnation each peer has shown.
     incarnations: BTreeMap<NodeId, Incarnation>,
@@ -56,6 +60,7 @@ impl Shared {
             log,
             membership,
             commit_index: LogIndex(0),
+            agreed_index: LogIndex(0),
             incarnations: BTreeMap::new(),
             random: Random::new(config.seed),
             last_poll: Poll::default(),
@@ -78,6 +83,10 @@ impl Shared {
 
     pub(crate) const fn commit_index(&self) -> LogIndex {
         self.commit_index
+    }
+
+    pub(crate) const fn agreed_index(&self) -> LogIndex {
+        self.agreed_index
     }
 
     /// The other voters.
@@ -105,6 +114,7 @@ impl Shared {
     pub(crate) fn advance_term(&mut self, term: Term) {
         assert!(term > self.hard_state.term, "terms only rise: {term} after {}", self.hard_state.term);
         self.hard_state = HardState { term, voted_for: None };
+        self.agreed_index = LogIndex(0);
         self.durability.forget_waiting();
         self.durability.write_hard_state(self.hard_state);
     }
@@ -138,6 +148,7 @@ impl Shared {
     /// If that would remove a committed entry (§3.6.3: it never can).
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
         assert!(from > self.commit_index, "truncation at {from} would remove what {} commits", self.commit_index);
+        assert!(from > self.agreed_index, "truncation at {from} would remove what the leader is known to have");
         self.log.truncate_from(from);
         self.membership.truncate_from(from);
         self.durability.write_truncation(from);
@@ -150,6 +161,15 @@ impl Shared {
             self.commit_index = index;
             self.effects.push(Effect::Committed { index });
         }
+    }
+
+    /// The log agrees with the leader's up to `index`. Moves forward within a term.
+    ///
+    /// # Panics
+    /// If the log does not reach that far.
+    pub(crate) fn advance_agreed(&mut self, index: LogIndex) {
+        assert!(index <= self.log.last_index(), "agreed {index} past the log's end");
+        self.agreed_index = self.agreed_index.max(index);
     }
 
     /// The position a candidate must have reached to get this server's vote (§3.6.1).

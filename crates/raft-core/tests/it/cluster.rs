@@ -1,0 +1,275 @@
+//! A cluster in memory: servers driven through `Raft::step` alone, a queue for each directed pair of them, a disk and
+//! a clock each. Whoever uses it decides what is delivered, lost, persisted, and whose time passes.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use raft_core::{
+    Config, Configuration, DiskId, Effect, Incarnation, Input, Instant, LogIndex, Member, Message, NodeId, ProposalId,
+    Raft, ReadId, RoleName, Term,
+};
+
+use crate::disk::Disk;
+use crate::safety::Safety;
+
+/// A server's id in the tests: `n(1)` is n1.
+pub(crate) fn n(id: u64) -> NodeId {
+    NodeId::new(id).unwrap()
+}
+
+/// A running server, its disk and its clock.
+pub(crate) struct Node {
+    pub(crate) raft: Raft,
+    pub(crate) config: Config,
+    pub(crate) disk: Disk,
+    pub(crate) now: Instant,
+}
+
+/// A message on its way, with the incarnation that its link proved.
+#[derive(Clone, Debug)]
+pub(crate) struct Packet {
+    pub(crate) incarnation: Incarnation,
+    pub(crate) message: Message,
+}
+
+/// Something a server wanted done.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Event {
+    pub(crate) node: NodeId,
+    pub(crate) term: Term,
+    pub(crate) effect: Effect,
+    /// A message that a cut link swallowed.
+    pub(crate) lost: bool,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lost = if self.lost { " (lost)" } else { "" };
+        write!(f, "{}@{} {}{lost}", self.node, self.term, self.effect)
+    }
+}
+
+/// The servers and what is between them.
+pub(crate) struct Cluster {
+    pub(crate) nodes: BTreeMap<NodeId, Node>,
+    /// By receiver, then sender.
+    queues: BTreeMap<(NodeId, NodeId), VecDeque<Packet>>,
+    /// Directed links (from, to) that swallow what is sent.
+    cut: BTreeSet<(NodeId, NodeId)>,
+    /// Whether writes wait for [`Cluster::persist`]; else they are persisted before anything else happens.
+    pub(crate) manual_disk: bool,
+    /// What happened since it was last taken.
+    pub(crate) events: Vec<Event>,
+    pub(crate) safety: Safety,
+    proposals: u64,
+    reads: u64,
+}
+
+impl Cluster {
+    pub(crate) fn new(count: u64, manual_disk: bool, configure: impl Fn(&mut Config)) -> Self {
+        let member = |id: u64| Member { disk: DiskId(u128::from(id)), address: format!("n{id}:1") };
+        let initial = Configuration { members: (1..=count).map(|id| (n(id), member(id))).collect() };
+        let start = |id| {
+            let mut config = Config::new(n(id), Incarnation(1), id);
+            configure(&mut config);
+            let disk = Disk::new(initial.clone());
+            let raft = Raft::new(config.clone(), disk.restored(), Instant(0)).unwrap();
+            (n(id), Node { raft, config, disk, now: Instant(0) })
+        };
+        Self {
+            nodes: (1..=count).map(start).collect(),
+            queues: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            manual_disk,
+            events: Vec::new(),
+            safety: Safety::default(),
+            proposals: 0,
+            reads: 0,
+        }
+    }
+
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    pub(crate) fn raft(&self, id: NodeId) -> &Raft {
+        &self.nodes[&id].raft
+    }
+
+    fn node(&mut self, id: NodeId) -> &mut Node {
+        self.nodes.get_mut(&id).unwrap()
+    }
+
+    /// The leader of the latest term that has one.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        let leaders = self.nodes.values().filter(|node| node.raft.role() == RoleName::Leader);
+        leaders.max_by_key(|node| node.raft.term()).map(|node| node.raft.id())
+    }
+
+    /// Replaces what a server has on disk, as if it had always been there, and starts it anew.
+    pub(crate) fn prepare(&mut self, id: NodeId, change: impl FnOnce(&mut Disk)) {
+        let node = self.node(id);
+        change(&mut node.disk);
+        node.raft = Raft::new(node.config.clone(), node.disk.restored(), node.now).unwrap();
+    }
+
+    // --- inputs --------------------------------------------------------------------------------------------------
+
+    pub(crate) fn step(&mut self, id: NodeId, input: Input) {
+        let mut effects = Vec::new();
+        let node = self.node(id);
+        node.raft.step(node.now, input, &mut effects);
+        for effect in effects {
+            self.execute(id, effect);
+        }
+        if !self.manual_disk {
+            self.persist(id, usize::MAX);
+        }
+    }
+
+    fn execute(&mut self, id: NodeId, effect: Effect) {
+        self.safety.check(&self.nodes, id, &effect);
+        let mut event = Event { node: id, term: self.raft(id).term(), effect, lost: false };
+        match &event.effect {
+            Effect::Send { to, message } => {
+                event.term = message.term;
+                event.lost = self.cut.contains(&(id, *to));
+                if !event.lost {
+                    let packet = Packet { incarnation: self.nodes[&id].config.incarnation, message: message.clone() };
+                    self.queues.entry((*to, id)).or_default().push_back(packet);
+                }
+            }
+            Effect::Write(write) => self.node(id).disk.submit(write.clone()),
+            Effect::Committed { .. }
+            | Effect::ProposalAccepted { .. }
+            | Effect::ProposalRefused { .. }
+            | Effect::ReadReady { .. }
+            | Effect::ReadFailed { .. }
+            | Effect::RoleChanged { .. }
+            | Effect::LeaderKnown { .. }
+            | Effect::Misbehaved { .. } => {}
+        }
+        self.events.push(event);
+    }
+
+    pub(crate) fn propose(&mut self, id: NodeId, commands: &[String]) {
+        self.proposals += 1;
+        let commands = commands.iter().map(|command| Bytes::copy_from_slice(command.as_bytes())).collect();
+        self.step(id, Input::Propose { id: ProposalId(self.proposals), commands });
+    }
+
+    pub(crate) fn read(&mut self, id: NodeId) {
+        self.reads += 1;
+        self.safety.begin_read(id, ReadId(self.reads));
+        self.step(id, Input::Read { id: ReadId(self.reads) });
+    }
+
+    /// A message that no server sent, or not now.
+    pub(crate) fn inject(&mut self, to: NodeId, from: NodeId, incarnation: Incarnation, message: Message) {
+        self.safety.is_deceived = true;
+        self.step(to, Input::Message { from, incarnation, message });
+    }
+
+    // --- time ----------------------------------------------------------------------------------------------------
+
+    /// Moves one server's clock to its next wakeup and ticks it.
+    pub(crate) fn wake(&mut self, id: NodeId) {
+        let node = self.node(id);
+        node.now = node.now.max(node.raft.next_wakeup());
+        self.step(id, Input::Tick);
+    }
+
+    /// Lets time pass at one server.
+    pub(crate) fn pass_time(&mut self, id: NodeId, duration: Duration) {
+        let until = self.nodes[&id].now.after(duration);
+        while self.raft(id).next_wakeup() <= until {
+            self.wake(id);
+        }
+        self.node(id).now = until;
+    }
+
+    // --- disk ----------------------------------------------------------------------------------------------------
+
+    /// Persists `count` pending writes as one batch. Without a manual disk, also those this leads to.
+    pub(crate) fn persist(&mut self, id: NodeId, count: usize) {
+        if let Some(number) = self.node(id).disk.persist(count) {
+            self.step(id, Input::Persisted(number));
+        }
+    }
+
+    /// Kills a server and starts it again as a new incarnation with what its disk holds.
+    pub(crate) fn restart(&mut self, id: NodeId) {
+        let node = self.node(id);
+        node.disk.crash();
+        node.config.incarnation.0 += 1;
+        node.config.seed = node.config.seed.wrapping_add(1_000);
+        node.raft = Raft::new(node.config.clone(), node.disk.restored(), node.now).unwrap();
+    }
+
+    // --- network -------------------------------------------------------------------------------------------------
+
+    /// The (receiver, sender) pairs with something in between, by name.
+    pub(crate) fn busy_links(&self) -> Vec<(NodeId, NodeId)> {
+        self.queues.iter().filter(|(_, queue)| !queue.is_empty()).map(|(&link, _)| link).collect()
+    }
+
+    pub(crate) fn queue(&mut self, to: NodeId, from: NodeId) -> &mut VecDeque<Packet> {
+        self.queues.entry((to, from)).or_default()
+    }
+
+    /// Delivers the oldest message of one link.
+    pub(crate) fn deliver_one(&mut self, to: NodeId, from: NodeId) -> bool {
+        let Some(Packet { incarnation, message }) = self.queue(to, from).pop_front() else { return false };
+        self.step(to, Input::Message { from, incarnation, message });
+        true
+    }
+
+    /// Delivers what is on the links now, but not what that leads to.
+    pub(crate) fn deliver_round(&mut self) {
+        for (to, from) in self.busy_links() {
+            for _ in 0..self.queue(to, from).len() {
+                self.deliver_one(to, from);
+            }
+        }
+    }
+
+    /// Persists and delivers until nothing is left to do without time passing.
+    pub(crate) fn stabilize(&mut self) {
+        for _ in 0..10_000 {
+            for id in self.ids() {
+                self.persist(id, usize::MAX);
+            }
+            self.deliver_round();
+            if self.busy_links().is_empty() && self.nodes.values().all(|node| node.disk.is_idle()) {
+                return;
+            }
+        }
+        panic!("10,000 rounds of messages without an end");
+    }
+
+    pub(crate) fn cut(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    // --- what it comes to ----------------------------------------------------------------------------------------
+
+    /// Whether there is one leader, everybody follows it, and everybody has and knows to be committed what it has.
+    pub(crate) fn agrees(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let last = self.raft(leader).log().last_position();
+        self.nodes.values().all(|node| {
+            let raft = &node.raft;
+            raft.leader() == Some(leader) && raft.log().last_position() == last && raft.commit_index() == last.index
+        })
+    }
+
+    pub(crate) fn commits(&self) -> BTreeMap<NodeId, LogIndex> {
+        self.nodes.iter().map(|(&id, node)| (id, node.raft.commit_index())).collect()
+    }
+}

@@ -1,0 +1,19 @@
+//! The protocol from outside: everything here drives servers through `Raft::step` and looks only at their effects.
+//!
+//! - `scripts`: situations told as protocol traces, one file each, in `tests/scripts/`.
+//! - `paper`, `tables`: what the paper says in numbers, as tables.
+//! - `random`: long random runs with faults, judged by `safety`, and their end: everybody agrees again.
+//! - `hostile`: arbitrary messages of broken peers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
+#![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for")]
+
+mod cluster;
+mod disk;
+mod hostile;
+mod paper;
+mod random;
+mod safety;
+mod script;
+mod script_words;
+mod scripts;
+mod tables;

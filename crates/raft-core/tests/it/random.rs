@@ -1,0 +1,308 @@
+//! Long random runs: messages lost, doubled and out of order, disks that lag, crashes, cut links, clocks that part.
+//!
+//! `safety` judges every effect of every step. Then all faults end, and within a bounded time, without a new
+//! proposal, everybody must agree; then the cluster must serve a write and a read.
+//!
+//! One number decides everything about a run. A run that fails names its seed; to play it again:
+//! `SEED=17 cargo test -p raft-core random::one_seed -- --nocapture` prints its last effects.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use raft_core::{Config, Input, LogIndex, NodeId};
+use rand_core::Rng;
+use rand_pcg::Pcg64Mcg;
+
+use crate::cluster::{Cluster, n};
+use crate::safety::Safety;
+
+/// How many runs, and how long each.
+const SEEDS: u64 = 1_000;
+const STEPS: usize = 3_000;
+
+/// Ten times the longest election timeout.
+const TIME_TO_AGREE: Duration = Duration::from_secs(3);
+
+/// What can happen in one step of a run.
+#[derive(Clone, Copy, Debug)]
+enum Action {
+    Deliver,
+    DeliverOutOfOrder,
+    Drop,
+    Duplicate,
+    Persist,
+    PersistOne,
+    TimeForAll,
+    TimeForOne,
+    Propose,
+    ProposeAnywhere,
+    Read,
+    Restart,
+    Cut,
+    Heal,
+    Unreachable,
+}
+
+/// Each action with its usual weight. Each run varies them: what is rare on average is common somewhere.
+const ACTIONS: [(Action, u64); 15] = [
+    (Action::Deliver, 500),
+    (Action::DeliverOutOfOrder, 20),
+    (Action::Drop, 10),
+    (Action::Duplicate, 10),
+    (Action::Persist, 150),
+    (Action::PersistOne, 50),
+    (Action::TimeForAll, 100),
+    (Action::TimeForOne, 10),
+    (Action::Propose, 60),
+    (Action::ProposeAnywhere, 5),
+    (Action::Read, 40),
+    (Action::Restart, 3),
+    (Action::Cut, 5),
+    (Action::Heal, 5),
+    (Action::Unreachable, 3),
+];
+
+struct Run {
+    random: Pcg64Mcg,
+    cluster: Cluster,
+    weights: [u64; ACTIONS.len()],
+    commands: u64,
+    trace: DefaultHasher,
+    last_events: Vec<String>,
+}
+
+/// What a run came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    trace: u64,
+    leaders_elected: usize,
+    committed: LogIndex,
+    reads_answered: u64,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        let mut random = Pcg64Mcg::new(0x9E37_79B9_7F4A_7C15_u128 * (u128::from(seed) + 1));
+        let mut pick = |choices: &[u64]| choices[usize::try_from(random.next_u64()).unwrap_or(0) % choices.len()];
+        let nodes = pick(&[3, 3, 5, 5, 1, 2, 4]);
+        let (append_bytes, messages) = (pick(&[1, 100, 1 << 20]), pick(&[1, 3, 256]));
+        let weights = ACTIONS.map(|(_, weight)| weight * pick(&[0, 1, 1, 1, 3]));
+        let cluster = Cluster::new(nodes, true, |config: &mut Config| {
+            config.seed = config.seed.wrapping_add(seed.wrapping_mul(1_000_003));
+            config.max_append_bytes = usize::try_from(append_bytes).unwrap();
+            config.max_inflight_messages = usize::try_from(messages).unwrap();
+        });
+        Self { random, cluster, weights, commands: 0, trace: DefaultHasher::new(), last_events: Vec::new() }
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.random.next_u64() % limit as u64).unwrap()
+    }
+
+    fn any_node(&mut self) -> NodeId {
+        n(self.below(self.cluster.nodes.len()) as u64 + 1)
+    }
+
+    fn any_busy_link(&mut self) -> Option<(NodeId, NodeId)> {
+        let links = self.cluster.busy_links();
+        if links.is_empty() { None } else { Some(links[self.below(links.len())]) }
+    }
+
+    fn any_message(&mut self) -> Option<(NodeId, NodeId, usize)> {
+        let (to, from) = self.any_busy_link()?;
+        let length = self.cluster.queue(to, from).len();
+        Some((to, from, self.below(length)))
+    }
+
+    fn any_action(&mut self) -> Action {
+        let total: u64 = self.weights.iter().sum();
+        let mut point = self.random.next_u64() % total.max(1);
+        for ((action, _), weight) in ACTIONS.iter().zip(self.weights) {
+            if point < weight {
+                return *action;
+            }
+            point -= weight;
+        }
+        Action::TimeForAll
+    }
+
+    fn commands(&mut self) -> Vec<String> {
+        let count = self.below(3) + 1;
+        self.commands += count as u64;
+        (0..count as u64).map(|place| format!("command {}", self.commands - place)).collect()
+    }
+
+    fn act(&mut self) {
+        match self.any_action() {
+            Action::Deliver => {
+                if let Some((to, from)) = self.any_busy_link() {
+                    self.cluster.deliver_one(to, from);
+                }
+            }
+            Action::DeliverOutOfOrder => {
+                if let Some((to, from, place)) = self.any_message()
+                    && let Some(packet) = self.cluster.queue(to, from).remove(place)
+                {
+                    self.cluster.queue(to, from).push_front(packet);
+                    self.cluster.deliver_one(to, from);
+                }
+            }
+            Action::Drop => {
+                if let Some((to, from, place)) = self.any_message() {
+                    self.cluster.queue(to, from).remove(place);
+                }
+            }
+            Action::Duplicate => {
+                if let Some((to, from, place)) = self.any_message() {
+                    let copy = self.cluster.queue(to, from)[place].clone();
+                    self.cluster.queue(to, from).push_back(copy);
+                }
+            }
+            Action::Persist => {
+                let id = self.any_node();
+                self.cluster.persist(id, usize::MAX);
+            }
+            Action::PersistOne => {
+                let id = self.any_node();
+                self.cluster.persist(id, 1);
+            }
+            Action::TimeForAll => {
+                let time = Duration::from_micros(self.below(20_000) as u64);
+                self.cluster.ids().into_iter().for_each(|id| self.cluster.pass_time(id, time));
+            }
+            Action::TimeForOne => {
+                let (id, time) = (self.any_node(), Duration::from_millis(self.below(400) as u64));
+                self.cluster.pass_time(id, time);
+            }
+            Action::Propose => {
+                let (commands, id) = (self.commands(), self.any_node());
+                let id = self.cluster.leader().unwrap_or(id);
+                self.cluster.propose(id, &commands);
+            }
+            Action::ProposeAnywhere => {
+                let (commands, id) = (self.commands(), self.any_node());
+                self.cluster.propose(id, &commands);
+            }
+            Action::Read => {
+                let id = self.any_node();
+                self.cluster.read(id);
+            }
+            Action::Restart => {
+                let id = self.any_node();
+                self.cluster.restart(id);
+            }
+            Action::Cut => {
+                let (from, to) = (self.any_node(), self.any_node());
+                self.cluster.cut(from, to);
+            }
+            Action::Heal => self.cluster.heal(),
+            Action::Unreachable => {
+                let (id, peer) = (self.any_node(), self.any_node());
+                self.cluster.step(id, Input::Unreachable { peer });
+            }
+        }
+    }
+
+    fn note_events(&mut self) {
+        for event in std::mem::take(&mut self.cluster.events) {
+            event.hash(&mut self.trace);
+            if std::env::var_os("SEED").is_some() {
+                self.last_events.push(event.to_string());
+            }
+        }
+    }
+
+    /// All faults end. Everybody must agree in time, without a new proposal; then the cluster must serve.
+    fn heal_and_agree(&mut self) {
+        self.cluster.heal();
+        self.pass_time_until("everybody agrees", Cluster::agrees);
+        let leader = self.cluster.leader().unwrap();
+        let committed = self.cluster.safety.committed_index().next();
+        let answered = self.cluster.safety.reads_answered + self.cluster.nodes.len() as u64;
+        self.cluster.propose(leader, &["after".to_owned()]);
+        self.cluster.ids().into_iter().for_each(|id| self.cluster.read(id));
+        self.pass_time_until("a write is committed and each node answers a read", |cluster| {
+            cluster.safety.committed_index() == committed && cluster.safety.reads_answered >= answered
+        });
+    }
+
+    fn pass_time_until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
+        const SLICE: Duration = Duration::from_millis(5);
+        let mut time = Duration::ZERO;
+        self.cluster.stabilize();
+        while !done(&self.cluster) {
+            assert!(time < TIME_TO_AGREE, "not in {} ms: {what}; {:?}", time.as_millis(), self.cluster.commits());
+            self.cluster.ids().into_iter().for_each(|id| self.cluster.pass_time(id, SLICE));
+            self.cluster.stabilize();
+            self.note_events();
+            time += SLICE;
+        }
+    }
+
+    fn finish(mut self) -> Outcome {
+        for step in 0..STEPS {
+            self.act();
+            self.note_events();
+            if step % 100 == 0 {
+                Safety::check_log_matching(&self.cluster.nodes);
+            }
+        }
+        self.heal_and_agree();
+        Safety::check_log_matching(&self.cluster.nodes);
+        self.note_events();
+        Outcome {
+            trace: self.trace.finish(),
+            leaders_elected: self.cluster.safety.leaders_elected(),
+            committed: self.cluster.safety.committed_index(),
+            reads_answered: self.cluster.safety.reads_answered,
+        }
+    }
+}
+
+/// Runs a seed, and says which it was if that fails.
+fn run(seed: u64) -> Outcome {
+    std::panic::catch_unwind(|| Run::new(seed).finish())
+        .unwrap_or_else(|_| panic!("seed {seed} failed, see above; SEED={seed} plays it again"))
+}
+
+#[test]
+fn many_seeds() {
+    let mut total = Outcome { trace: 0, leaders_elected: 0, committed: LogIndex(0), reads_answered: 0 };
+    for seed in 0..SEEDS {
+        let outcome = run(seed);
+        total.leaders_elected += outcome.leaders_elected;
+        total.committed.0 += outcome.committed.0;
+        total.reads_answered += outcome.reads_answered;
+    }
+    // Runs in which nothing happens would show nothing.
+    assert!(total.leaders_elected as u64 > 2 * SEEDS, "{total:?}");
+    assert!(total.committed.0 > 20 * SEEDS, "{total:?}");
+    assert!(total.reads_answered > 10 * SEEDS, "{total:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..5 {
+        assert_eq!(run(seed), run(seed));
+    }
+    assert_ne!(run(0).trace, run(1).trace);
+}
+
+/// Plays the seed in the environment variable `SEED` again, and prints its effects.
+#[test]
+fn one_seed() {
+    let Some(seed) = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()) else { return };
+    let mut run = Run::new(seed);
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        for _ in 0..STEPS {
+            run.act();
+            run.note_events();
+        }
+        run.heal_and_agree();
+    }));
+    run.note_events();
+    for event in run.last_events.iter().rev().take(40_000).rev() {
+        println!("{event}");
+    }
+    assert!(failed.is_ok(), "seed {seed} failed, see above");
+}

@@ -1,0 +1,155 @@
+//! What must never happen in a cluster (Figure 3.2), judged from outside by what its servers send and what is on
+//! their disks. The servers' own assertions are not asked.
+
+use std::collections::BTreeMap;
+
+use raft_core::{
+    AppendResult, Body, Effect, Entry, LogIndex, LogPosition, Message, NodeId, Raft, ReadId, Refusal, RoleName, Term,
+    Verdict,
+};
+
+use crate::cluster::Node;
+use crate::disk::Disk;
+
+/// What is known of the cluster so far.
+#[derive(Default)]
+pub(crate) struct Safety {
+    leaders: BTreeMap<Term, NodeId>,
+    /// Every vote that ever left a server, its own among them.
+    votes: BTreeMap<(NodeId, Term), NodeId>,
+    /// Every entry that was ever committed anywhere, from index 1.
+    committed: Vec<Entry>,
+    /// Of each read under way: what was committed anywhere when it began.
+    reads: BTreeMap<(NodeId, ReadId), LogIndex>,
+    pub(crate) reads_answered: u64,
+    /// A script made messages up, so that servers may believe what is not so: what the cluster as a whole guarantees
+    /// is no longer judged, only what each server owes by itself.
+    pub(crate) is_deceived: bool,
+}
+
+impl Safety {
+    pub(crate) fn committed_index(&self) -> LogIndex {
+        LogIndex(self.committed.len() as u64)
+    }
+
+    pub(crate) fn leaders_elected(&self) -> usize {
+        self.leaders.len()
+    }
+
+    pub(crate) fn begin_read(&mut self, node: NodeId, read: ReadId) {
+        self.reads.insert((node, read), self.committed_index());
+    }
+
+    /// Judges one effect of `id` before it is executed.
+    pub(crate) fn check(&mut self, nodes: &BTreeMap<NodeId, Node>, id: NodeId, effect: &Effect) {
+        let node = &nodes[&id];
+        match effect {
+            Effect::Send { to, message } => {
+                check_durable(node, *to, message);
+                self.check_vote(id, *to, message);
+            }
+            Effect::Committed { index } if !self.is_deceived => self.check_committed(nodes, &node.raft, *index),
+            Effect::RoleChanged { to: RoleName::Leader, .. } if !self.is_deceived => self.check_elected(&node.raft),
+            Effect::ReadReady { id: read, index } => {
+                let floor = self.reads.remove(&(id, *read)).expect("each read is answered once");
+                assert!(*index >= floor, "{id} answers read #{} at {index}; {floor} was committed before", read.0);
+                self.reads_answered += 1;
+            }
+            Effect::ReadFailed { id: read, .. } => {
+                self.reads.remove(&(id, *read)).expect("each read is answered once");
+            }
+            Effect::Write(_)
+            | Effect::Committed { .. }
+            | Effect::RoleChanged { .. }
+            | Effect::ProposalAccepted { .. }
+            | Effect::ProposalRefused { .. }
+            | Effect::LeaderKnown { .. }
+            | Effect::Misbehaved { .. } => {}
+        }
+    }
+
+    /// One vote a term and server, across restarts (§3.4).
+    fn check_vote(&mut self, from: NodeId, to: NodeId, message: &Message) {
+        let chosen = match &message.body {
+            Body::RequestVote { .. } => from,
+            Body::RequestVoteReply { verdict: Verdict::Granted } => to,
+            Body::RequestVoteReply { verdict: Verdict::Refused(_) }
+            | Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::AppendEntries { .. }
+            | Body::AppendEntriesReply(_)
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => return,
+        };
+        let first = *self.votes.entry((from, message.term)).or_insert(chosen);
+        assert_eq!(first, chosen, "{from} votes twice in term {}", message.term);
+    }
+
+    /// Election Safety and Leader Completeness.
+    fn check_elected(&mut self, raft: &Raft) {
+        let first = *self.leaders.entry(raft.term()).or_insert(raft.id());
+        assert_eq!(first, raft.id(), "two leaders in term {}", raft.term());
+        for entry in &self.committed {
+            let theirs = raft.log().entry(entry.position.index);
+            assert_eq!(theirs, Some(entry), "{} leads term {} without a committed entry", raft.id(), raft.term());
+        }
+    }
+
+    /// State Machine Safety, and: what is committed is on a majority of disks.
+    fn check_committed(&mut self, nodes: &BTreeMap<NodeId, Node>, raft: &Raft, index: LogIndex) {
+        for entry in raft.log().range(LogIndex(1), index) {
+            let place = usize::try_from(entry.position.index.0).unwrap() - 1;
+            if let Some(known) = self.committed.get(place) {
+                assert_eq!(known, entry, "{} commits another entry", raft.id());
+                continue;
+            }
+            let holders = nodes.values().filter(|node| node.disk.has(entry.position)).count();
+            assert!(holders * 2 > nodes.len(), "{entry} is committed by {} on {holders} disks", raft.id());
+            self.committed.push(entry.clone());
+        }
+    }
+
+    /// The Log Matching Property: two logs with the same position at some index are the same up to there.
+    pub(crate) fn check_log_matching(nodes: &BTreeMap<NodeId, Node>) {
+        let logs: Vec<_> = nodes.values().map(|node| node.raft.log()).collect();
+        for (place, one) in logs.iter().enumerate() {
+            for other in &logs[place + 1..] {
+                let shorter = one.last_index().min(other.last_index());
+                let both = || one.range(LogIndex(1), shorter).zip(other.range(LogIndex(1), shorter));
+                let agree = both().take_while(|(a, b)| a == b).count();
+                let again = both().skip(agree).find(|(a, b)| a.position == b.position);
+                assert_eq!(again, None, "two logs part after {agree} entries and meet again");
+            }
+        }
+    }
+}
+
+/// Rule 1: no message names a term, a vote or a position that is not on its sender's disk.
+fn check_durable(node: &Node, to: NodeId, message: &Message) {
+    let disk = &node.disk;
+    assert!(disk.hard_state.term >= message.term, "{} names a term that is not on its disk: {message}", node.raft.id());
+    let holds = match &message.body {
+        Body::PreVote { last_log, .. } => disk.has(*last_log),
+        Body::RequestVote { last_log } => disk.has(*last_log) && disk.hard_state.voted_for == Some(node.raft.id()),
+        Body::PreVoteReply { verdict: Verdict::Refused(Refusal::LogBehind { ours }), .. }
+        | Body::RequestVoteReply { verdict: Verdict::Refused(Refusal::LogBehind { ours }) } => disk.has(*ours),
+        Body::RequestVoteReply { verdict: Verdict::Granted } => disk.hard_state.voted_for == Some(to),
+        Body::AppendEntriesReply(AppendResult::Matched(index)) => holds_log_up_to(disk, &node.raft, *index),
+        Body::AppendEntriesReply(AppendResult::Mismatch { hint, .. }) => disk.has(*hint),
+        Body::PreVoteReply { .. }
+        | Body::RequestVoteReply { .. }
+        | Body::AppendEntries { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexReply { .. } => true,
+    };
+    assert!(holds, "{} promises what is not on its disk: {message}", node.raft.id());
+}
+
+fn holds_log_up_to(disk: &Disk, raft: &Raft, index: LogIndex) -> bool {
+    let position: Option<LogPosition> = raft.log().position(index);
+    position.is_some() && disk.position(index) == position
+}
