@@ -13,6 +13,9 @@ use crate::logging;
 use crate::machine::KvMachine;
 use crate::service::{ClientService, ServiceLimits};
 
+/// The bytes of a request's frame besides its envelope; generous.
+const MAX_HEADER_BYTES: usize = 64 << 10;
+
 /// Serves until it is told to stop by SIGTERM or SIGINT; a second signal ends the process at once.
 ///
 /// # Errors
@@ -29,7 +32,11 @@ async fn serve(config: &Config) -> Result<(), RunError> {
     // Before anything is opened, so that no signal finds the default handler.
     let mut signals = Signals::install()?;
     let limits = config.limits();
-    let service = ClientService::new(ServiceLimits { key_bytes: limits.key_bytes, value_bytes: limits.value_bytes });
+    let service = ClientService::new(ServiceLimits {
+        key_bytes: limits.key_bytes,
+        value_bytes: limits.value_bytes,
+        request_bytes: limits.request_bytes.min(raft_storage::MAX_ENTRY_BYTES as u64),
+    });
     let mut node = Node::start_with_service(node_config(config), KvMachine::new(), service).map_err(start_error)?;
     let address = config.listen().with_port(node.address().port());
     info!(node = config.id().as_u64(), listen = %address, data_dir = %config.data_dir().display(), "ready");
@@ -87,7 +94,8 @@ fn node_config(config: &Config) -> NodeConfig {
     node.limits = Limits {
         max_clients: to_usize(limits.connections),
         max_requests_in_flight: to_usize(limits.requests_in_flight),
-        max_client_frame_bytes: to_usize(limits.request_bytes),
+        // Larger requests than the limit are read too, so that they can be answered with the limit.
+        max_client_frame_bytes: to_usize(limits.request_bytes).max(kv_store::MAX_ENVELOPE_BYTES) + MAX_HEADER_BYTES,
         handshake_timeout: limits.handshake,
         ..Limits::default()
     };

@@ -27,6 +27,8 @@ pub struct ServiceLimits {
     pub key_bytes: u64,
     /// The bytes of a value.
     pub value_bytes: u64,
+    /// The bytes of a write as a whole, its envelope; never more than the log takes as one entry.
+    pub request_bytes: u64,
 }
 
 /// Speaks with the clients of one node.
@@ -208,6 +210,7 @@ fn request_error(failure: Failure) -> RequestError {
         Failure::NotLeader | Failure::LeaderChanged | Failure::Overwritten => RequestErrorKind::LeaderChanged,
         Failure::Timeout => RequestErrorKind::Timeout,
         Failure::Overloaded => RequestErrorKind::Overloaded,
+        Failure::TooLarge => RequestErrorKind::TooLarge,
         Failure::Stopping => RequestErrorKind::Stopping,
     };
     RequestError { kind, message: failure.to_string(), maybe_applied: failure.maybe_applied() }
