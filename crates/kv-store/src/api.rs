@@ -97,7 +97,7 @@ pub struct NodeStatus {
     pub id: u64,
     /// The cluster, once formed: 32 hexadecimal digits.
     pub cluster: Option<String>,
-    /// Its role, as `raftctl status` prints it: `leader`, `follower`, `candidate`, `pre_candidate`, `forming`, ..
+    /// Its role, as `raftctl status` prints it: `leader`, `follower`, `candidate`, `pre_candidate`, ..
     pub role: String,
     /// Its term.
     pub term: u64,

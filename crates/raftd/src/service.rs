@@ -239,8 +239,8 @@ fn node_status(node: &Node<'_>) -> NodeStatus {
 
 const fn role_name(role: Option<RoleName>) -> &'static str {
     match role {
-        None => "forming",
-        Some(RoleName::Follower) => "follower",
+        // Before its cluster has formed a node follows, and never stands.
+        None | Some(RoleName::Follower) => "follower",
         Some(RoleName::PreCandidate) => "pre_candidate",
         Some(RoleName::Candidate) => "candidate",
         Some(RoleName::Leader) => "leader",
