@@ -3,33 +3,59 @@
 //! It takes all that is waiting as one batch (group commit), so the longer the disk takes, the larger the next batch.
 //! When it has been idle for a few milliseconds it marks the log's end, off the path of any acknowledgement (rule 4).
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::io;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use raft_storage::{Disk, Storage, WriteError};
 use tokio::sync::mpsc;
 
-use crate::disk::{DiskJob, work_off};
-use crate::runtime::Urgent;
+use crate::disk::{DiskDone, DiskJob, work_off};
 
-/// How many jobs may wait for the disk. The protocol's windows keep it far below this; at the limit the loop waits.
+/// How many jobs may wait for the disk. The protocol's windows keep it far below this; at the limit the loop waits, so
+/// that a leader whose disk stands still for long is heard no more and another takes its place.
 pub(crate) const MAX_WAITING_JOBS: usize = 8_192;
+/// How many reports may wait for the loop. A channel of its own, so that neither side ever waits for a queue that only
+/// the other could empty.
+const MAX_WAITING_REPORTS: usize = 1_024;
 /// How long the disk rests before the end of the log is marked.
 const IDLE: Duration = Duration::from_millis(5);
 
-/// Works until the loop drops its end of the queue, or the disk fails.
-pub(crate) fn run<D: Disk>(mut storage: Storage<D>, jobs: &Receiver<DiskJob>, done: &mpsc::Sender<Urgent>) {
-    let ended = work(&mut storage, jobs, done);
-    if let Err(error) = ended {
-        // The loop may be gone already; then nobody acknowledges anything anyway.
-        let _ = done.blocking_send(Urgent::DiskFailed(error));
-    }
+/// What the disk says: what it has done, or that it failed, after which it says nothing more.
+pub(crate) type Report = Result<DiskDone, WriteError>;
+
+/// The loop's end of the disk.
+#[derive(Debug)]
+pub(crate) struct DiskThread {
+    pub(crate) jobs: SyncSender<DiskJob>,
+    /// Closed when the thread has ended.
+    pub(crate) reports: mpsc::Receiver<Report>,
+    pub(crate) thread: JoinHandle<()>,
+}
+
+/// Starts the thread. It ends when the loop has dropped `jobs` and all of them are done, or when the disk fails.
+pub(crate) fn start<D>(mut storage: Storage<D>) -> io::Result<DiskThread>
+where
+    D: Disk + Send + 'static,
+    D::File: Send,
+{
+    let (jobs, waiting) = sync_channel(MAX_WAITING_JOBS);
+    let (report, reports) = mpsc::channel(MAX_WAITING_REPORTS);
+    let body = move || {
+        if let Err(error) = work(&mut storage, &waiting, &report) {
+            // The loop may be gone already; then nobody acknowledges anything anyway.
+            let _ = report.blocking_send(Err(error));
+        }
+    };
+    let thread = std::thread::Builder::new().name("raft-disk".to_owned()).spawn(body)?;
+    Ok(DiskThread { jobs, reports, thread })
 }
 
 fn work<D: Disk>(
     storage: &mut Storage<D>,
     jobs: &Receiver<DiskJob>,
-    done: &mpsc::Sender<Urgent>,
+    report: &mpsc::Sender<Report>,
 ) -> Result<(), WriteError> {
     loop {
         let first = match jobs.recv_timeout(IDLE) {
@@ -45,10 +71,9 @@ fn work<D: Disk>(
         };
         let mut batch = vec![first];
         batch.extend(jobs.try_iter().take(MAX_WAITING_JOBS));
-        for done_now in work_off(storage, batch)? {
-            if done.blocking_send(Urgent::Disk(done_now)).is_err() {
-                return storage.mark_idle();
-            }
+        for done in work_off(storage, batch)? {
+            // A loop that has ended needs no report, but what it handed out is written all the same.
+            let _ = report.blocking_send(Ok(done));
         }
     }
     storage.mark_idle()

@@ -1,16 +1,20 @@
 //! A running node: starts its threads, and is spoken to through a [`Handle`].
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{ClusterTime, Config, Instant, NodeId, Restored};
+use raft_core::{Config, Instant, NodeId, Restored};
 use raft_net::peer::LinkEvent;
 use raft_storage::{FsDisk, Storage};
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admission::{Serves, View};
@@ -19,7 +23,7 @@ use crate::config::NodeConfig;
 use crate::disk_thread;
 use crate::error::{NodeError, StartError};
 use crate::event::NodeEvent;
-use crate::incoming::{Doorway, accept_all};
+use crate::incoming::{Doorway, PeerDoors, accept_all};
 use crate::machine::StateMachine;
 use crate::outgoing;
 use crate::replica::{Replica, ReplicaConfig, Status};
@@ -31,12 +35,13 @@ const INBOX_EVENTS: usize = 4_096;
 /// How many events a slow listener may be behind before it misses some.
 const EVENTS_KEPT: usize = 256;
 
-/// A node in this process. Dropping it stops the node without waiting for it.
+/// A node in this process. Dropping it stops the node as [`Node::shutdown`] does, but does not wait for that.
 #[derive(Debug)]
 pub struct Node<M: StateMachine, S: Service<M> = NoClients> {
     handle: Handle<M, S>,
     address: SocketAddr,
     ended: oneshot::Receiver<Result<(), NodeError>>,
+    _stop_on_drop: DropGuard,
 }
 
 /// Speaks with a node. Cheap to clone.
@@ -69,88 +74,57 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
     /// # Errors
     /// If its data directory, its addresses or its settings are unusable.
     pub fn start_with_service(config: NodeConfig, machine: M, service: S) -> Result<Self, StartError> {
-        let disk = FsDisk::open(&config.data_dir)?;
-        let mut options = raft_storage::Options::new(config.id);
-        options.segment_size_bytes = config.segment_size_bytes;
-        let (storage, recovered) = Storage::open(disk, options)?;
-        if storage.formation().is_none_or(|formation| !formation.formed) {
-            check_cluster(&config)?;
-        }
+        let origin = std::time::Instant::now();
+        let (storage, mut replica) = recover(&config, machine)?;
         let listeners = Listeners::bind(&config)?;
         let address = listeners.main.local_addr().map_err(|source| system("an address", source))?;
-
-        let origin = std::time::Instant::now();
-        let identity = storage.identity();
-        let mut protocol = Config::new(config.id, storage.incarnation(), draw_u64());
-        protocol.election_timeout_min = config.election_timeout_min;
-        protocol.election_timeout_max = config.election_timeout_max;
-        protocol.heartbeat_interval = config.heartbeat_interval;
-        let restored = Restored { hard_state: recovered.hard_state, entries: recovered.entries, ..Restored::default() };
-        let replica_config = ReplicaConfig { disk: identity.disk, listed: config.cluster.clone(), protocol };
-        let mut replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
         let client_address = client_address(&config, address);
         replica.note_client_address(config.id, client_address.clone());
-        let status = replica.status();
-        let view = View {
-            id: config.id,
-            disk: identity.disk,
-            incarnation: storage.incarnation(),
-            client_address,
-            cluster: status.cluster,
-            members: status.members.into_iter().collect(),
-            leader: None,
-            cluster_time: ClusterTime::default(),
-        };
-        let view = Arc::new(Mutex::new(view));
+        let view = Arc::new(Mutex::new(view_of(&storage, &replica, client_address)));
+        let peers = outgoing::peer_addresses(&config, &replica);
+        let disk = disk_thread::start(storage).map_err(|source| system("the disk's thread", source))?;
 
         let (urgent, urgent_inbox) = mpsc::channel(INBOX_EVENTS);
+        let (link_events, links_inbox) = mpsc::channel(INBOX_EVENTS);
         let (clients, clients_inbox) = mpsc::channel(INBOX_EVENTS);
         let (requests, own_inbox) = mpsc::channel(INBOX_EVENTS);
-        let (jobs, waiting_jobs) = std_mpsc::sync_channel(disk_thread::MAX_WAITING_JOBS);
         let (events, _) = broadcast::channel(EVENTS_KEPT);
-        let (end, ended) = oneshot::channel();
-
-        let peers = outgoing::peer_addresses(&config, &replica);
+        let handle = Handle { requests, events: events.clone() };
+        let (closing, serving, dropped) = (CancellationToken::new(), TaskTracker::new(), CancellationToken::new());
         let doorway = Doorway {
             view: Arc::clone(&view),
             limits: config.limits,
-            urgent: urgent.clone(),
+            urgent,
             clients,
-            budgets: Arc::default(),
+            counts: Arc::default(),
+            peer_doors: PeerDoors::default(),
+            closing: closing.clone(),
+            serving: serving.clone(),
+        };
+        let inbox = Inbox {
+            disk: disk.reports,
+            urgent: urgent_inbox,
+            links: links_inbox,
+            clients: clients_inbox,
+            own: own_inbox,
         };
         let runtime = Runtime {
             replica,
-            service,
             origin,
             links: BTreeMap::new(),
             clients: BTreeMap::new(),
-            jobs,
-            view: Arc::clone(&view),
-            events: events.clone(),
+            jobs: disk.jobs,
+            view,
+            events,
+            closing,
+            serving,
+            dropped: dropped.clone(),
             stopping: None,
+            service,
         };
-        let (link_events, links_inbox) = mpsc::channel(INBOX_EVENTS);
-        let inbox = Inbox { urgent: urgent_inbox, links: links_inbox, clients: clients_inbox, own: own_inbox };
-        let disk_done = urgent.clone();
-        let disk_thread = std::thread::Builder::new()
-            .name("raft-disk".to_owned())
-            .spawn(move || disk_thread::run(storage, &waiting_jobs, &disk_done))
-            .map_err(|source| system("the disk's thread", source))?;
-        let id = config.id.as_u64();
-        let loop_thread = move || {
-            // Every line logged on this thread names the node.
-            let _span = tracing::info_span!("node", id).entered();
-            let ended = run_loop(runtime, inbox, listeners, doorway, &peers, &link_events);
-            // The loop has dropped its end of the queue: the disk finishes what it has and marks the log's end.
-            let disk_ended = disk_thread.join().map_err(|_| NodeError::Panicked);
-            // Whoever started the node may not be waiting for its end.
-            let _ = end.send(ended.and(disk_ended));
-        };
-        std::thread::Builder::new()
-            .name("raft-node".to_owned())
-            .spawn(loop_thread)
-            .map_err(|source| system("the node's thread", source))?;
-        Ok(Self { handle: Handle { requests, events }, address, ended })
+        let parts = LoopParts { runtime, inbox, listeners, doorway, peers, link_events };
+        let ended = start_loop(config.id, parts, disk.thread)?;
+        Ok(Self { handle, address, ended, _stop_on_drop: dropped.drop_guard() })
     }
 
     /// Speaks with it.
@@ -246,6 +220,17 @@ impl Listeners {
         let peers = config.peer_listen.as_deref().map(bind).transpose()?;
         Ok(Self { main, peers })
     }
+
+    /// Accepts connections from now on. Must be called within the loop's runtime.
+    fn accept_for(self, doorway: &Doorway, serves_clients: bool) -> Result<(), StartError> {
+        let accept = |listener, serves| {
+            let listener = TcpListener::from_std(listener).map_err(|source| system("a socket", source))?;
+            tokio::spawn(accept_all(listener, serves, doorway.clone()));
+            Ok(())
+        };
+        accept(self.main, Serves { clients: serves_clients, peers: self.peers.is_none() })?;
+        self.peers.map_or(Ok(()), |peers| accept(peers, Serves { clients: false, peers: true }))
+    }
 }
 
 fn bind(address: &str) -> Result<std::net::TcpListener, StartError> {
@@ -277,34 +262,111 @@ fn check_cluster(config: &NodeConfig) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The body of the node's thread.
-fn run_loop<M: StateMachine, S: Service<M>>(
-    mut runtime: Runtime<M, S>,
+/// Opens the data directory and makes a replica of what it holds.
+fn recover<M: StateMachine, W>(
+    config: &NodeConfig,
+    machine: M,
+) -> Result<(Storage<FsDisk>, Replica<M, W>), StartError> {
+    let disk = FsDisk::open(&config.data_dir)?;
+    let mut options = raft_storage::Options::new(config.id);
+    options.segment_size_bytes = config.segment_size_bytes;
+    let (storage, recovered) = Storage::open(disk, options)?;
+    if storage.formation().is_none_or(|formation| !formation.formed) {
+        check_cluster(config)?;
+    }
+    let mut protocol = Config::new(config.id, storage.incarnation(), draw_u64());
+    protocol.election_timeout_min = config.election_timeout_min;
+    protocol.election_timeout_max = config.election_timeout_max;
+    protocol.heartbeat_interval = config.heartbeat_interval;
+    let restored = Restored { hard_state: recovered.hard_state, entries: recovered.entries, ..Restored::default() };
+    let replica_config = ReplicaConfig { disk: storage.identity().disk, listed: config.cluster.clone(), protocol };
+    let replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
+    Ok((storage, replica))
+}
+
+fn view_of<M: StateMachine, W>(storage: &Storage<FsDisk>, replica: &Replica<M, W>, client_address: String) -> View {
+    let status = replica.status();
+    View {
+        id: status.id,
+        disk: storage.identity().disk,
+        incarnation: storage.incarnation(),
+        client_address,
+        cluster: status.cluster,
+        members: status.members.into_iter().collect(),
+        leader: None,
+        cluster_time: status.cluster_time,
+    }
+}
+
+/// All that the node's thread owns.
+struct LoopParts<M: StateMachine, S: Service<M>> {
+    runtime: Runtime<M, S>,
     inbox: Inbox<M, S::Waiter>,
     listeners: Listeners,
     doorway: Doorway,
-    peers: &BTreeMap<NodeId, String>,
-    link_events: &mpsc::Sender<LinkEvent>,
+    peers: BTreeMap<NodeId, String>,
+    link_events: mpsc::Sender<LinkEvent>,
+}
+
+/// Starts the node's thread and waits until it listens. The receiver hears how it ended.
+fn start_loop<M: StateMachine, S: Service<M>>(
+    id: NodeId,
+    parts: LoopParts<M, S>,
+    disk_thread: JoinHandle<()>,
+) -> Result<oneshot::Receiver<Result<(), NodeError>>, StartError> {
+    let (started, has_started) = std_mpsc::sync_channel(1);
+    let (end, ended) = oneshot::channel();
+    let body = move || {
+        // Every line logged on this thread names the node.
+        let _span = tracing::info_span!("node", id = id.as_u64()).entered();
+        let loop_ended = run_loop(parts, &started);
+        // The loop has dropped its end of the queue: the disk finishes what it has and marks the log's end.
+        let disk_ended = disk_thread.join().map_err(|_| NodeError::Panicked);
+        // Whoever started the node may not be waiting for its end.
+        let _ = end.send(loop_ended.and(disk_ended));
+    };
+    let thread = std::thread::Builder::new().name("raft-node".to_owned());
+    thread.spawn(body).map_err(|source| system("the node's thread", source))?;
+    match has_started.recv() {
+        Ok(outcome) => outcome.map(|()| ended),
+        Err(_) => Err(system("the node's thread", io::Error::other("it ended by a bug"))),
+    }
+}
+
+/// The body of the node's thread. Says in `started` whether it listens.
+fn run_loop<M: StateMachine, S: Service<M>>(
+    parts: LoopParts<M, S>,
+    started: &std_mpsc::SyncSender<Result<(), StartError>>,
 ) -> Result<(), NodeError> {
-    let executor = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    // Out of file descriptors at the start: nothing was promised yet.
-    let executor = executor.map_err(|_| NodeError::Panicked)?;
-    executor.block_on(async move {
-        let both = Serves { clients: true, peers: listeners.peers.is_none() };
-        let main = TcpListener::from_std(listeners.main).map_err(|_| NodeError::Panicked)?;
-        tokio::spawn(accept_all(main, both, doorway.clone()));
-        if let Some(listener) = listeners.peers {
-            let listener = TcpListener::from_std(listener).map_err(|_| NodeError::Panicked)?;
-            tokio::spawn(accept_all(listener, Serves { clients: false, peers: true }, doorway.clone()));
+    // Whoever starts the node waits for this, so it hears it.
+    let say = |outcome| drop(started.send(outcome));
+    let executor = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(executor) => executor,
+        Err(source) => {
+            say(Err(system("the event loop", source)));
+            return Ok(());
         }
-        for (&peer, address) in peers {
-            let links = outgoing::open_links(peer, address, &runtime.view, link_events);
+    };
+    let LoopParts { mut runtime, inbox, listeners, doorway, peers, link_events } = parts;
+    let ended = executor.block_on(async move {
+        let serves_clients = runtime.service.serves_clients();
+        if let Err(error) = listeners.accept_for(&doorway, serves_clients) {
+            say(Err(error));
+            return Ok(());
+        }
+        drop(doorway);
+        for (peer, address) in peers {
+            let links = outgoing::open_links(peer, &address, &runtime.view, &link_events);
             runtime.links.insert(peer, links);
         }
+        say(Ok(()));
         runtime.run(inbox).await?;
         info!("stopped");
         Ok(())
-    })
+    });
+    // A name being looked up must not hold up the end.
+    executor.shutdown_background();
+    ended
 }
 
 fn system(what: &'static str, source: std::io::Error) -> StartError {

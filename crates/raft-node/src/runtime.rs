@@ -12,13 +12,15 @@ use bytes::Bytes;
 use raft_core::{Effect, Instant, NodeId};
 use raft_net::peer::{LinkEvent, LinkSender};
 use raft_net::{Frame, LinkKind};
-use raft_storage::WriteError;
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admission::View;
 use crate::answer::{Answer, Failure};
-use crate::disk::{DiskDone, DiskJob};
+use crate::disk::DiskJob;
+use crate::disk_thread::Report;
 use crate::error::NodeError;
 use crate::event::NodeEvent;
 use crate::incoming::ClientHandle;
@@ -32,7 +34,7 @@ const MAX_EVENTS_PER_TURN: usize = 1_024;
 /// How long a stopping node waits for requests under way.
 const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// What peers and the disk have to say.
+/// What peers have to say.
 #[derive(Debug)]
 pub(crate) enum Urgent {
     /// A peer has connected.
@@ -40,11 +42,7 @@ pub(crate) enum Urgent {
     /// A message came.
     Peer { from: PeerIdentity, message: PeerMessage },
     /// A link from a peer broke.
-    LostMessages { peer: NodeId, link: LinkKind },
-    /// The disk has done something.
-    Disk(DiskDone),
-    /// The disk failed.
-    DiskFailed(WriteError),
+    PeerLinkLost { peer: NodeId, link: LinkKind },
 }
 
 /// What clients on the network have to say.
@@ -65,6 +63,7 @@ pub(crate) enum OwnRequest<M, W> {
 
 /// The queues into the loop. All are bounded: whoever fills them waits.
 pub(crate) struct Inbox<M, W> {
+    pub(crate) disk: mpsc::Receiver<Report>,
     pub(crate) urgent: mpsc::Receiver<Urgent>,
     pub(crate) links: mpsc::Receiver<LinkEvent>,
     pub(crate) clients: mpsc::Receiver<ClientEvent>,
@@ -87,6 +86,12 @@ pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
     pub(crate) jobs: SyncSender<DiskJob>,
     pub(crate) view: Arc<Mutex<View>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
+    /// Cancelled when nobody is to be accepted any more.
+    pub(crate) closing: CancellationToken,
+    /// The tasks that serve clients.
+    pub(crate) serving: TaskTracker,
+    /// Cancelled when the [`crate::Node`] is dropped.
+    pub(crate) dropped: CancellationToken,
     /// Since when it has been stopping.
     pub(crate) stopping: Option<Instant>,
 }
@@ -94,6 +99,8 @@ pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
 /// A client on the network.
 pub(crate) struct Client {
     handle: ClientHandle,
+    /// How many of its requests have no reply yet.
+    under_way: usize,
     /// It has closed its half: the handle goes with the last reply.
     has_left: bool,
 }
@@ -103,28 +110,40 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     pub(crate) async fn run(mut self, mut inbox: Inbox<M, S::Waiter>) -> Result<(), NodeError> {
         loop {
             self.wait_and_take(&mut inbox).await?;
-            for _ in 0..MAX_EVENTS_PER_TURN {
-                if let Ok(event) = inbox.urgent.try_recv() {
-                    self.take_urgent(event)?;
-                } else if let Ok(event) = inbox.links.try_recv() {
-                    self.take_link(event);
-                } else if let Ok(request) = inbox.own.try_recv() {
-                    self.take_own(request);
-                } else if let Ok(event) = inbox.clients.try_recv() {
-                    self.take_client(event);
-                } else {
-                    break;
-                }
-            }
+            self.take_waiting(&mut inbox)?;
             let now = self.now();
             if now >= self.replica.next_wakeup() {
                 self.replica.tick(now, &mut draw);
             }
             self.flush();
             if self.is_drained() {
+                self.finish(inbox).await;
                 return Ok(());
             }
+            // Lets the connections write and read: without it a loop that always finds something to do would fill
+            // their queues and never see them emptied.
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Takes what has happened by now, up to a limit.
+    fn take_waiting(&mut self, inbox: &mut Inbox<M, S::Waiter>) -> Result<(), NodeError> {
+        for _ in 0..MAX_EVENTS_PER_TURN {
+            if let Ok(report) = inbox.disk.try_recv() {
+                self.take_report(Some(report))?;
+            } else if let Ok(event) = inbox.urgent.try_recv() {
+                self.take_urgent(event);
+            } else if let Ok(event) = inbox.links.try_recv() {
+                self.take_link(event);
+            } else if let Ok(request) = inbox.own.try_recv() {
+                self.take_own(request);
+            } else if let Ok(event) = inbox.clients.try_recv() {
+                self.take_client(event);
+            } else {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Waits for something to happen, and takes it.
@@ -132,13 +151,41 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         let wakeup = self.origin + Duration::from_nanos(self.next_wakeup().0);
         tokio::select! {
             biased;
-            Some(event) = inbox.urgent.recv() => self.take_urgent(event)?,
+            report = inbox.disk.recv() => self.take_report(report)?,
+            Some(event) = inbox.urgent.recv() => self.take_urgent(event),
             Some(event) = inbox.links.recv() => self.take_link(event),
             Some(request) = inbox.own.recv() => self.take_own(request),
             Some(event) = inbox.clients.recv() => self.take_client(event),
+            () = self.dropped.cancelled(), if self.stopping.is_none() => self.begin_stop(),
             () = tokio::time::sleep_until(wakeup.into()) => {}
         }
         Ok(())
+    }
+
+    /// The end of a node that was told to stop: everybody has an answer, and gets it.
+    async fn finish(mut self, mut inbox: Inbox<M, S::Waiter>) {
+        inbox.own.close();
+        while let Ok(request) = inbox.own.try_recv() {
+            self.take_own(request);
+        }
+        self.replica.abandon_requests();
+        self.flush();
+        // Dropped, each lets its task write what waits and end; what they still read goes nowhere.
+        drop((std::mem::take(&mut self.clients), std::mem::take(&mut self.links), inbox));
+        tokio::task::yield_now().await;
+        self.serving.close();
+        if tokio::time::timeout(DRAIN_LIMIT, self.serving.wait()).await.is_err() {
+            info!("{} clients have not read their last replies", self.serving.len());
+        }
+    }
+
+    fn begin_stop(&mut self) {
+        if self.stopping.is_none() {
+            info!("stopping: answering {} requests under way", self.replica.requests_under_way());
+            self.stopping = Some(self.now());
+            self.replica.stop();
+            self.closing.cancel();
+        }
     }
 
     fn next_wakeup(&self) -> Instant {
@@ -152,16 +199,22 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     // --- what comes in -------------------------------------------------------------------------------------------
 
-    fn take_urgent(&mut self, event: Urgent) -> Result<(), NodeError> {
-        let now = self.now();
-        match event {
-            Urgent::PeerMet { from, client_address } => self.replica.note_client_address(from.id, client_address),
-            Urgent::Peer { from, message } => self.replica.handle_peer(now, from, message, &mut draw),
-            Urgent::LostMessages { peer, link } => self.replica.handle_peer_link_lost(peer, link),
-            Urgent::Disk(done) => self.replica.handle_disk(now, done),
-            Urgent::DiskFailed(error) => return Err(error.into()),
+    fn take_report(&mut self, report: Option<Report>) -> Result<(), NodeError> {
+        match report {
+            Some(Ok(done)) => self.replica.handle_disk(self.now(), done),
+            // From here on nothing is acknowledged: what is under way is dropped with the loop (rule 1).
+            Some(Err(error)) => return Err(error.into()),
+            None => return Err(NodeError::Panicked),
         }
         Ok(())
+    }
+
+    fn take_urgent(&mut self, event: Urgent) {
+        match event {
+            Urgent::PeerMet { from, client_address } => self.replica.note_client_address(from.id, client_address),
+            Urgent::Peer { from, message } => self.replica.handle_peer(self.now(), from, message, &mut draw),
+            Urgent::PeerLinkLost { peer, link } => self.replica.handle_peer_link_lost(peer, link),
+        }
     }
 
     fn take_link(&mut self, event: LinkEvent) {
@@ -190,22 +243,19 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             OwnRequest::Read { waiter, timeout } => self.replica.read(waiter, now.after(timeout)),
             // Whoever asked may be gone.
             OwnRequest::Status(answer) => drop(answer.send(self.replica.status())),
-            OwnRequest::Stop => {
-                if self.stopping.is_none() {
-                    info!("stopping: answering {} requests under way", self.replica.requests_under_way());
-                    self.stopping = Some(now);
-                    self.replica.stop();
-                }
-            }
+            OwnRequest::Stop => self.begin_stop(),
         }
     }
 
     fn take_client(&mut self, event: ClientEvent) {
         match event {
             ClientEvent::Met { connection, handle } => {
-                self.clients.insert(connection, Client { handle, has_left: false });
+                self.clients.insert(connection, Client { handle, under_way: 0, has_left: false });
             }
             ClientEvent::Frame { connection, frame } => {
+                // A connection that was closed here may have sent more before it noticed.
+                let Some(client) = self.clients.get_mut(&connection) else { return };
+                client.under_way += 1;
                 let now = self.now();
                 let mut replies = Replies::default();
                 let mut access = Access { replica: &mut self.replica };
@@ -215,11 +265,16 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             ClientEvent::Left { connection } => {
                 if let Some(client) = self.clients.get_mut(&connection) {
                     client.has_left = true;
-                    if client.handle.is_idle() {
-                        self.clients.remove(&connection);
-                    }
+                    self.let_go_if_done(connection);
                 }
             }
+        }
+    }
+
+    /// Lets go of a client that has left, once it has all its replies.
+    fn let_go_if_done(&mut self, connection: ConnectionId) {
+        if self.clients.get(&connection).is_some_and(|client| client.has_left && client.under_way == 0) {
+            self.clients.remove(&connection);
         }
     }
 
@@ -265,7 +320,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             Ok(()) => {}
             Err(TrySendError::Full(job)) => {
                 warn!("the disk is behind by {} writes; waiting for it", crate::disk_thread::MAX_WAITING_JOBS);
-                // A failed disk drops its end, and has said so.
+                // A failed disk drops its end, and its reports say so.
                 let _ = self.jobs.send(job);
             }
             Err(TrySendError::Disconnected(_)) => {}
@@ -296,20 +351,22 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     fn send_replies(&mut self, replies: Replies) {
         for (connection, frame) in replies.frames {
             // The client may be gone.
-            let Some(client) = self.clients.get(&connection) else { continue };
-            if let Err(reason) = client.handle.reply(frame) {
-                info!("closed a client's connection: {reason}");
-                client.handle.close();
-                self.clients.remove(&connection);
-            } else if client.has_left && client.handle.is_idle() {
-                self.clients.remove(&connection);
+            let Some(client) = self.clients.get_mut(&connection) else { continue };
+            client.under_way = client.under_way.saturating_sub(1);
+            match client.handle.reply(frame) {
+                Ok(()) => self.let_go_if_done(connection),
+                Err(reason) => self.close_client(connection, reason),
             }
         }
         for (connection, reason) in replies.closed {
-            if let Some(client) = self.clients.remove(&connection) {
-                info!("closed a client's connection: {reason}");
-                client.handle.close();
-            }
+            self.close_client(connection, &reason);
+        }
+    }
+
+    fn close_client(&mut self, connection: ConnectionId, reason: &str) {
+        if let Some(client) = self.clients.remove(&connection) {
+            info!("closed a client's connection: {reason}");
+            client.handle.close();
         }
     }
 
@@ -331,9 +388,9 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     fn renew_view(&self) {
         let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
         view.cluster_time = self.replica.cluster_time();
-        let leader = self.replica.leader();
-        if view.leader.as_ref().map(|(id, _)| *id) != leader || (leader.is_some() && view.leader.is_none()) {
-            view.leader = leader.and_then(|id| Some((id, self.replica.client_address(id)?.to_owned())));
+        let leader = self.replica.leader().and_then(|id| Some((id, self.replica.client_address(id)?)));
+        if view.leader.as_ref().map(|(id, address)| (*id, address.as_str())) != leader {
+            view.leader = leader.map(|(id, address)| (id, address.to_owned()));
         }
         if view.cluster.is_none() && self.replica.cluster().is_some() {
             let status = self.replica.status();

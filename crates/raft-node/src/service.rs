@@ -18,6 +18,11 @@ pub trait Service<M: StateMachine>: Send + 'static {
     /// What the service needs to know of a request when its answer comes.
     type Waiter: std::fmt::Debug + Send + 'static;
 
+    /// Whether there is anything for clients over the network; if not, they are refused in the handshake.
+    fn serves_clients(&self) -> bool {
+        true
+    }
+
     /// A frame came in on a client's connection. Every request gets exactly one reply frame, sooner or later.
     fn handle_frame(
         &mut self,
@@ -111,6 +116,10 @@ pub struct NoClients;
 
 impl<M: StateMachine> Service<M> for NoClients {
     type Waiter = std::convert::Infallible;
+
+    fn serves_clients(&self) -> bool {
+        false
+    }
 
     fn handle_frame(
         &mut self,

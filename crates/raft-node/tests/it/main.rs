@@ -11,4 +11,5 @@ mod cluster;
 mod formation;
 mod machine;
 mod random;
+mod real;
 mod requests;
