@@ -34,6 +34,11 @@ mod replica;
 mod runtime;
 mod service;
 
+/// The example of the README is a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 pub use answer::{Answer, Failure, MAX_COMMAND_BYTES};
 pub use config::{Limits, NodeConfig};
 pub use counters::Counters;
@@ -43,5 +48,6 @@ pub use event::NodeEvent;
 pub use machine::StateMachine;
 pub use node::{Handle, Node};
 pub use peer_message::{FormationRecord, FormationState, ForwardRefusal, PeerMessage, PeerMessageError};
+pub use raft_core::{ClusterTime, LogIndex, NodeId};
 pub use replica::{LeaderChange, Outputs, PeerIdentity, Replica, ReplicaConfig, Status};
 pub use service::{Access, ConnectionId, NoClients, Replies, Service, Waiter};

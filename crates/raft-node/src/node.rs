@@ -12,6 +12,7 @@ use raft_core::{Config, Instant, NodeId, Restored};
 use raft_net::peer::LinkEvent;
 use raft_storage::{FsDisk, Storage};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -48,7 +49,8 @@ pub struct Node<M: StateMachine, S: Service<M> = NoClients> {
 #[derive(Debug)]
 pub struct Handle<M: StateMachine, S: Service<M> = NoClients> {
     requests: mpsc::Sender<OwnRequest<M, S::Waiter>>,
-    events: broadcast::Sender<NodeEvent>,
+    /// The loop has the strong one: when it ends, so do the events.
+    events: broadcast::WeakSender<NodeEvent>,
 }
 
 impl<M: StateMachine, S: Service<M>> Clone for Handle<M, S> {
@@ -89,7 +91,7 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
         let (clients, clients_inbox) = mpsc::channel(INBOX_EVENTS);
         let (requests, own_inbox) = mpsc::channel(INBOX_EVENTS);
         let (events, _) = broadcast::channel(EVENTS_KEPT);
-        let handle = Handle { requests, events: events.clone() };
+        let handle = Handle { requests, events: events.downgrade() };
         let (closing, serving, dropped) = (CancellationToken::new(), TaskTracker::new(), CancellationToken::new());
         let doorway = Doorway {
             view: Arc::clone(&view),
@@ -195,10 +197,32 @@ impl<M: StateMachine, S: Service<M>> Handle<M, S> {
         receiver.await.ok()
     }
 
-    /// What happens on the node from now on: elections, step-downs, refusals, each with its reason.
+    /// Waits until this node knows a leader, itself perhaps, and names it; `None` if the node has stopped. The leader may
+    /// change at any time after, so requests can fail for the lack of one all the same.
+    pub async fn wait_for_leader(&self) -> Option<NodeId> {
+        let mut events = self.events();
+        loop {
+            let status = self.status().await?;
+            if status.leader.is_some() {
+                return status.leader;
+            }
+            match events.recv().await {
+                // One that has missed some looks again too.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => return None,
+            }
+        }
+    }
+
+    /// What happens on the node from now on: elections, step-downs, refusals, each with its reason. Ends with the node;
+    /// a listener that is more than 256 events behind misses the oldest.
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<NodeEvent> {
-        self.events.subscribe()
+        match self.events.upgrade() {
+            Some(events) => events.subscribe(),
+            // One that has ended already.
+            None => broadcast::channel(1).1,
+        }
     }
 
     /// Tells the node to stop, without waiting for it.

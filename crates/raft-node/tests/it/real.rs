@@ -108,15 +108,8 @@ fn single(directory: &TempDir) -> NodeConfig {
     config
 }
 
-/// Waits until the node knows a leader.
 async fn leader_of<S: Service<List>>(handle: &Handle<List, S>) -> NodeId {
-    let mut events = handle.events();
-    loop {
-        if let Some(leader) = handle.status().await.expect("it runs").leader {
-            return leader;
-        }
-        events.recv().await.expect("it runs");
-    }
+    handle.wait_for_leader().await.expect("it runs")
 }
 
 /// Proposes until it is applied: elections take their time.
@@ -227,6 +220,21 @@ async fn what_cannot_start_says_why() {
     let node = Node::start(single(&directory), List::default()).unwrap();
     assert!(matches!(Node::start(single(&directory), List::default()), Err(StartError::Storage(_))), "it is in use");
     node.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_leader_or_an_event_hears_that_the_node_has_stopped() {
+    let directory = TempDir::new().unwrap();
+    let mut config = single(&directory);
+    config.cluster.insert(n(2), "127.0.0.1:1".to_owned());
+    let node = Node::start(config, List::default()).unwrap();
+    let handle = node.handle();
+    let mut events = handle.events();
+    let (leader, stopped) = tokio::join!(handle.wait_for_leader(), node.shutdown());
+    stopped.unwrap();
+    assert_eq!(leader, None);
+    while events.recv().await.is_ok() {}
+    assert!(handle.events().recv().await.is_err());
 }
 
 #[tokio::test]
