@@ -9,7 +9,9 @@ use raft_core::{
     NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Term, Verdict,
 };
 
-use super::wire::{MAX_ENTRIES, MAX_MEMBERS, WireBody, WireEntry, WireMessage, WirePayload, WirePosition, WireVerdict};
+use super::wire::{
+    MAX_ENTRIES, MAX_MEMBERS, WireBody, WireEntry, WireMember, WireMessage, WirePayload, WirePosition, WireVerdict,
+};
 use crate::frame::{Frame, FrameKind};
 
 /// The largest index, and the latest stamp in nanoseconds. As with [`Term::MAX_ACCEPTED`], no cluster comes near it,
@@ -28,10 +30,13 @@ pub enum DecodeError {
     UnknownGroup(u32),
     /// The header does not parse.
     #[error("the header does not parse: {0}")]
-    Header(postcard::Error),
-    /// More entries or members than a message may have.
-    #[error("a list longer than its limit ({MAX_ENTRIES} entries, {MAX_MEMBERS} members)")]
-    TooMany,
+    Header(#[from] postcard::Error),
+    /// More entries than a message may have.
+    #[error("more than {MAX_ENTRIES} entries")]
+    TooManyEntries,
+    /// More members than a configuration may have.
+    #[error("a configuration of more than {MAX_MEMBERS} members")]
+    TooManyMembers,
     /// Bytes behind the header's last field.
     #[error("{size_bytes} bytes behind the header")]
     TrailingHeaderBytes {
@@ -91,13 +96,6 @@ pub enum DecodeError {
     },
 }
 
-impl From<postcard::Error> for DecodeError {
-    fn from(error: postcard::Error) -> Self {
-        // The only error that is not postcard's own is the one of `at_most`.
-        if error == postcard::Error::SerdeDeCustom { Self::TooMany } else { Self::Header(error) }
-    }
-}
-
 /// A message from a frame of kind [`FrameKind::Raft`]. Commands are slices of the frame, not copies.
 ///
 /// # Errors
@@ -133,6 +131,7 @@ fn decode_body(term: Term, body: WireBody, payload: &Bytes) -> Result<(Body, usi
         WireBody::RequestVoteReply { verdict } => Body::RequestVoteReply { verdict: decode_verdict(&verdict)? },
         WireBody::AppendEntries { prev, commit, entries: wire_entries } => {
             let (prev, commit) = (from_wire(prev)?, check_index(commit)?);
+            let wire_entries = wire_entries.into_items().ok_or(DecodeError::TooManyEntries)?;
             let (entries, used_bytes) = decode_entries(term, prev, wire_entries, payload)?;
             return Ok((Body::AppendEntries { prev, entries, commit }, used_bytes));
         }
@@ -205,11 +204,14 @@ fn decode_payload(wire: WirePayload, payload: &Bytes, used_bytes: &mut usize) ->
             *used_bytes = end.ok_or(DecodeError::CommandBeyondPayload { available_bytes: payload.len() })?;
             Payload::Command(payload.slice(start..*used_bytes))
         }
-        WirePayload::Configuration(members) => Payload::Configuration(decode_configuration(members)?),
+        WirePayload::Configuration(members) => {
+            let members = members.into_items().ok_or(DecodeError::TooManyMembers)?;
+            Payload::Configuration(decode_configuration(members)?)
+        }
     })
 }
 
-fn decode_configuration(members: Vec<(u64, u128, String)>) -> Result<Configuration, DecodeError> {
+fn decode_configuration(members: Vec<WireMember>) -> Result<Configuration, DecodeError> {
     let mut configuration = Configuration::default();
     for (id, disk, address) in members {
         let member = Member { disk: DiskId(disk), address };

@@ -1,9 +1,9 @@
 //! From the protocol's messages to frames, and which link carries which.
 
 use bytes::{Bytes, BytesMut};
-use raft_core::{AppendResult, Body, Entry, LogPosition, Message, Payload, Refusal, Verdict};
+use raft_core::{AppendResult, Body, Entry, LogPosition, Member, Message, NodeId, Payload, Refusal, Verdict};
 
-use super::wire::{WireBody, WireEntry, WireMessage, WirePayload, WirePosition, WireVerdict};
+use super::wire::{AtMost, WireBody, WireEntry, WireMessage, WirePayload, WirePosition, WireVerdict};
 use crate::frame::{Frame, FrameKind};
 use crate::handshake::LinkKind;
 
@@ -37,7 +37,8 @@ fn encode_body(body: &Body) -> (WireBody, Bytes) {
     let body = match body {
         Body::AppendEntries { prev, entries, commit } => {
             let (wire_entries, payload) = encode_entries(entries);
-            let body = WireBody::AppendEntries { prev: to_wire(*prev), commit: commit.0, entries: wire_entries };
+            let body =
+                WireBody::AppendEntries { prev: to_wire(*prev), commit: commit.0, entries: AtMost::new(wire_entries) };
             return (body, payload);
         }
         Body::PreVote { poll, last_log } => WireBody::PreVote { poll: poll.0, last_log: to_wire(*last_log) },
@@ -82,13 +83,10 @@ fn encode_entries(entries: &[Entry]) -> (Vec<WireEntry>, Bytes) {
                 let size_bytes = u32::try_from(command.len()).expect("commands are far below 4 GiB");
                 WirePayload::Command { size_bytes }
             }
-            Payload::Configuration(configuration) => WirePayload::Configuration(
-                configuration
-                    .members
-                    .iter()
-                    .map(|(id, member)| (id.as_u64(), member.disk.0, member.address.clone()))
-                    .collect(),
-            ),
+            Payload::Configuration(configuration) => {
+                let member = |(id, member): (&NodeId, &Member)| (id.as_u64(), member.disk.0, member.address.clone());
+                WirePayload::Configuration(AtMost::new(configuration.members.iter().map(member).collect()))
+            }
         };
         wire_entries.push(WireEntry { term: entry.position.term.0, stamp_ns: entry.stamp.0, payload: wire_payload });
     }

@@ -5,7 +5,7 @@
 //! broken connection is carried over to the next one: the other side may be another incarnation (rule 3), and the
 //! protocol sends again what matters.
 //!
-//! Bounds: a queue of 1,024 frames and 64 MiB; at either the frame is refused, at once. Frames arrive in the order in
+//! Bounds: a queue of 131,072 frames and 64 MiB; at either the frame is refused, at once. Frames arrive in the order in
 //! which they were taken, without gaps, or the connection ends.
 
 use std::sync::Arc;
@@ -13,25 +13,22 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use rand_core::Rng;
-use rand_pcg::Pcg64Mcg;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::tcp::OwnedReadHalf;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::backoff::Backoff;
 use crate::frame::Frame;
 use crate::handshake::{Connection, Hello, LinkKind, Welcome, connect};
 
-/// How many frames wait for a link at most.
-const MAX_WAITING_FRAMES: usize = 1_024;
+/// How many frames wait for a link at most: room for an answer to each of the 65,536 commands a node has under way, which
+/// may all be committed in one step. What bounds memory is the limit in bytes.
+const MAX_WAITING_FRAMES: usize = 131_072;
 /// How many bytes of frames wait for a link at most; one frame is taken whatever its size.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 /// How much is written at once.
 const MAX_WRITE_BYTES: usize = 1 << 20;
-/// The first pause before dialling again, and the longest. A connection that lasted as long as the longest was a good
-/// one: after it the first pause comes again. (A peer that lets in and closes at once is not dialled every 10 ms.)
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 /// How long a connection and its handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long the other side may take nothing of what is written to it.
@@ -176,26 +173,20 @@ enum Ended {
 
 impl Link {
     async fn run(mut self) {
-        let mut generator = Pcg64Mcg::new(self.config.seed.into());
-        let mut pause = BACKOFF.0;
+        let mut backoff = Backoff::new(self.config.seed);
         while !self.queue.is_closed() {
-            let reason = match self.dial().await {
+            let (reason, lasted) = match self.dial().await {
                 Ok((connection, welcome)) => {
                     let since = Instant::now();
-                    let ended = self.serve(connection, welcome).await;
-                    if since.elapsed() >= BACKOFF.1 {
-                        pause = BACKOFF.0;
-                    }
-                    match ended {
+                    match self.serve(connection, welcome).await {
                         Ended::Dropped => return,
-                        Ended::Broken(reason) => reason,
+                        Ended::Broken(reason) => (reason, Some(since.elapsed())),
                     }
                 }
-                Err(reason) => reason,
+                Err(reason) => (reason, None),
             };
             self.report_down(reason).await;
-            tokio::time::sleep(jittered(pause, &mut generator)).await;
-            pause = (pause * 2).min(BACKOFF.1);
+            tokio::time::sleep(backoff.pause_after(lasted)).await;
         }
     }
 
@@ -284,7 +275,7 @@ impl Link {
 }
 
 /// Writes all of `buffer`. However slow the network is, as long as it moves there is time.
-async fn write_out(writer: &mut OwnedWriteHalf, buffer: &mut BytesMut) -> Result<(), String> {
+async fn write_out(writer: &mut (impl AsyncWrite + Unpin), buffer: &mut BytesMut) -> Result<(), String> {
     while buffer.has_remaining() {
         match tokio::time::timeout(WRITE_TIMEOUT, writer.write_buf(buffer)).await {
             Ok(Ok(0)) => return Err("the other side takes nothing any more".to_owned()),
@@ -306,8 +297,44 @@ async fn closed(reader: &mut OwnedReadHalf) -> String {
     }
 }
 
-/// Between half of `pause` and one and a half.
-fn jittered(pause: Duration, generator: &mut Pcg64Mcg) -> Duration {
-    let share = f64::from(generator.next_u32()) / f64::from(u32::MAX);
-    pause / 2 + pause.mul_f64(share)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    /// The limit is on silence, not on the whole write: 8 MiB at 128 KiB a second are 64 seconds.
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_network_has_time_as_long_as_it_moves() {
+        let (mut near, mut far) = tokio::io::duplex(MIB);
+        let slow_reader = async {
+            let mut second = tokio::time::interval(Duration::from_secs(1));
+            let mut piece = vec![0; MIB / 8];
+            for _ in 0..64 {
+                second.tick().await;
+                far.read_exact(&mut piece).await.unwrap();
+            }
+        };
+        let mut buffer = BytesMut::zeroed(8 * MIB);
+        let (written, ()) = tokio::join!(write_out(&mut near, &mut buffer), slow_reader);
+        assert_eq!(written, Ok(()));
+        assert!(buffer.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_that_stops_is_given_up() {
+        let (mut near, mut far) = tokio::io::duplex(MIB);
+        let reader_that_stops = async {
+            far.read_exact(&mut vec![0; MIB]).await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let begun = Instant::now();
+        let mut buffer = BytesMut::zeroed(8 * MIB);
+        let written = tokio::select! {
+            written = write_out(&mut near, &mut buffer) => written,
+            () = reader_that_stops => unreachable!(),
+        };
+        assert_eq!(written, Err("nothing was taken for 10 s".to_owned()));
+        assert_eq!(begun.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
+    }
 }

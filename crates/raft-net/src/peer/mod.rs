@@ -1,5 +1,6 @@
 //! What servers say to each other: the protocol's messages as frames, and the links they travel on (feature `peer`).
 
+mod backoff;
 mod decode;
 mod encode;
 mod links;

@@ -9,8 +9,8 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{Error, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The most entries of one message: a frame of 8 MiB of the smallest entries, as the protocol counts them.
 pub(super) const MAX_ENTRIES: usize = (8 << 20) / 32;
@@ -29,49 +29,17 @@ pub(super) type WirePosition = (u64, u64);
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum WireBody {
-    PreVote {
-        poll: u64,
-        last_log: WirePosition,
-    },
-    PreVoteReply {
-        poll: u64,
-        verdict: WireVerdict,
-    },
-    RequestVote {
-        last_log: WirePosition,
-    },
-    RequestVoteReply {
-        verdict: WireVerdict,
-    },
-    AppendEntries {
-        prev: WirePosition,
-        commit: u64,
-        #[serde(deserialize_with = "at_most::<_, MAX_ENTRIES, _>")]
-        entries: Vec<WireEntry>,
-    },
-    Matched {
-        index: u64,
-    },
-    Mismatch {
-        prev: WirePosition,
-        hint: WirePosition,
-    },
-    Heartbeat {
-        commit: u64,
-        round: u64,
-    },
-    HeartbeatReply {
-        round: u64,
-    },
-    ReadIndex {
-        id: u64,
-        incarnation: u64,
-    },
-    ReadIndexReply {
-        id: u64,
-        incarnation: u64,
-        index: u64,
-    },
+    PreVote { poll: u64, last_log: WirePosition },
+    PreVoteReply { poll: u64, verdict: WireVerdict },
+    RequestVote { last_log: WirePosition },
+    RequestVoteReply { verdict: WireVerdict },
+    AppendEntries { prev: WirePosition, commit: u64, entries: AtMost<WireEntry, MAX_ENTRIES> },
+    Matched { index: u64 },
+    Mismatch { prev: WirePosition, hint: WirePosition },
+    Heartbeat { commit: u64, round: u64 },
+    HeartbeatReply { round: u64 },
+    ReadIndex { id: u64, incarnation: u64 },
+    ReadIndexReply { id: u64, incarnation: u64, index: u64 },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -92,6 +60,9 @@ pub(super) struct WireEntry {
     pub(super) payload: WirePayload,
 }
 
+/// Id, disk and peer address.
+pub(super) type WireMember = (u64, u128, String);
+
 #[derive(Serialize, Deserialize)]
 pub(super) enum WirePayload {
     Noop,
@@ -99,38 +70,59 @@ pub(super) enum WirePayload {
     Command {
         size_bytes: u32,
     },
-    /// Id, disk and peer address of each member.
-    Configuration(#[serde(deserialize_with = "at_most::<_, MAX_MEMBERS, _>")] Vec<(u64, u128, String)>),
+    /// Each member.
+    Configuration(AtMost<WireMember, MAX_MEMBERS>),
 }
 
-/// A list that is given up at its limit: 3 bytes on the wire become a hundred in memory.
-fn at_most<'de, T, const LIMIT: usize, D>(deserializer: D) -> Result<Vec<T>, D::Error>
-where
-    T: Deserialize<'de>,
-    D: Deserializer<'de>,
-{
-    struct Bounded<T, const LIMIT: usize>(PhantomData<T>);
+/// A list of which no more than `LIMIT` items are kept, whatever comes: 3 bytes on the wire become a hundred in memory.
+pub(super) struct AtMost<T, const LIMIT: usize> {
+    items: Vec<T>,
+    has_more: bool,
+}
 
-    impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for Bounded<T, LIMIT> {
-        type Value = Vec<T>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "at most {LIMIT} of them")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Vec<T>, A::Error> {
-            let claimed = list.size_hint().unwrap_or(0);
-            if claimed > LIMIT {
-                return Err(A::Error::invalid_length(claimed, &self));
-            }
-            // The claim is not believed further than this.
-            let mut items = Vec::with_capacity(claimed.min(1_024));
-            while let Some(item) = list.next_element()? {
-                items.push(item);
-            }
-            Ok(items)
-        }
+impl<T, const LIMIT: usize> AtMost<T, LIMIT> {
+    pub(super) const fn new(items: Vec<T>) -> Self {
+        Self { items, has_more: false }
     }
 
-    deserializer.deserialize_seq(Bounded::<T, LIMIT>(PhantomData))
+    /// The items; `None` if there were more.
+    pub(super) fn into_items(self) -> Option<Vec<T>> {
+        (!self.has_more).then_some(self.items)
+    }
+}
+
+impl<T: Serialize, const LIMIT: usize> Serialize for AtMost<T, LIMIT> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.items.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>, const LIMIT: usize> Deserialize<'de> for AtMost<T, LIMIT> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(AtMostVisitor(PhantomData))
+    }
+}
+
+struct AtMostVisitor<T, const LIMIT: usize>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for AtMostVisitor<T, LIMIT> {
+    type Value = AtMost<T, LIMIT>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        // A claimed length is not believed further than this.
+        let mut items = Vec::with_capacity(list.size_hint().unwrap_or(0).min(1_024));
+        let mut has_more = false;
+        while let Some(item) = list.next_element()? {
+            if items.len() < LIMIT {
+                items.push(item);
+            } else {
+                has_more = true;
+            }
+        }
+        Ok(AtMost { items, has_more })
+    }
 }
