@@ -13,7 +13,7 @@ use raft_core::{Config, Input, LogIndex, NodeId};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
-use crate::cluster::{Cluster, n};
+use crate::cluster::Cluster;
 use crate::safety::Safety;
 
 /// How many runs, and how long each.
@@ -41,10 +41,11 @@ enum Action {
     Cut,
     Heal,
     Unreachable,
+    Pause,
 }
 
 /// Each action with its usual weight. Each run varies them: what is rare on average is common somewhere.
-const ACTIONS: [(Action, u64); 15] = [
+const ACTIONS: [(Action, u64); 16] = [
     (Action::Deliver, 500),
     (Action::DeliverOutOfOrder, 20),
     (Action::Drop, 10),
@@ -60,11 +61,15 @@ const ACTIONS: [(Action, u64); 15] = [
     (Action::Cut, 5),
     (Action::Heal, 5),
     (Action::Unreachable, 3),
+    (Action::Pause, 5),
 ];
 
 struct Run {
     random: Pcg64Mcg,
     cluster: Cluster,
+    /// A server that stands still, as if stopped by a signal, for so many steps: nothing reaches it and its time stops,
+    /// while what is on its way to it waits.
+    paused: Option<(NodeId, usize)>,
     weights: [u64; ACTIONS.len()],
     commands: u64,
     trace: DefaultHasher,
@@ -92,19 +97,47 @@ impl Run {
             config.max_append_bytes = usize::try_from(append_bytes).unwrap();
             config.max_inflight_messages = usize::try_from(messages).unwrap();
         });
-        Self { random, cluster, weights, commands: 0, trace: DefaultHasher::new(), last_events: Vec::new() }
+        Self {
+            random,
+            cluster,
+            paused: None,
+            weights,
+            commands: 0,
+            trace: DefaultHasher::new(),
+            last_events: Vec::new(),
+        }
     }
 
     fn below(&mut self, limit: usize) -> usize {
         usize::try_from(self.random.next_u64() % limit as u64).unwrap()
     }
 
+    /// Any server that runs; a paused one if there is no other.
     fn any_node(&mut self) -> NodeId {
-        n(self.below(self.cluster.nodes.len()) as u64 + 1)
+        let mut ids = self.cluster.ids();
+        if ids.len() > 1 {
+            ids.retain(|&id| !self.is_paused(id));
+        }
+        ids[self.below(ids.len())]
+    }
+
+    fn is_paused(&self, id: NodeId) -> bool {
+        self.paused.is_some_and(|(paused, _)| paused == id)
+    }
+
+    /// A paused server that goes on asks at once whether it still leads: a read meets the answers that waited.
+    fn pass_pause(&mut self) {
+        if let Some((id, steps)) = self.paused {
+            self.paused = (steps > 0).then(|| (id, steps - 1));
+            if self.paused.is_none() {
+                self.cluster.read(id);
+            }
+        }
     }
 
     fn any_busy_link(&mut self) -> Option<(NodeId, NodeId)> {
-        let links = self.cluster.busy_links();
+        let mut links = self.cluster.busy_links();
+        links.retain(|(to, _)| !self.is_paused(*to));
         if links.is_empty() { None } else { Some(links[self.below(links.len())]) }
     }
 
@@ -133,6 +166,7 @@ impl Run {
     }
 
     fn act(&mut self) {
+        self.pass_pause();
         match self.any_action() {
             Action::Deliver => {
                 if let Some((to, from)) = self.any_busy_link() {
@@ -168,7 +202,11 @@ impl Run {
             }
             Action::TimeForAll => {
                 let time = Duration::from_micros(self.below(20_000) as u64);
-                self.cluster.ids().into_iter().for_each(|id| self.cluster.pass_time(id, time));
+                for id in self.cluster.ids() {
+                    if !self.is_paused(id) {
+                        self.cluster.pass_time(id, time);
+                    }
+                }
             }
             Action::TimeForOne => {
                 let (id, time) = (self.any_node(), Duration::from_millis(self.below(400) as u64));
@@ -176,7 +214,7 @@ impl Run {
             }
             Action::Propose => {
                 let (commands, id) = (self.commands(), self.any_node());
-                let id = self.cluster.leader().unwrap_or(id);
+                let id = self.cluster.leader().filter(|&leader| !self.is_paused(leader)).unwrap_or(id);
                 self.cluster.propose(id, &commands);
             }
             Action::ProposeAnywhere => {
@@ -200,6 +238,10 @@ impl Run {
                 let (id, peer) = (self.any_node(), self.any_node());
                 self.cluster.step(id, Input::Unreachable { peer });
             }
+            Action::Pause => {
+                let (id, steps) = (self.any_node(), self.below(1_000));
+                self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
+            }
         }
     }
 
@@ -214,6 +256,7 @@ impl Run {
 
     /// All faults end. Everybody must agree in time, without a new proposal; then the cluster must serve.
     fn heal_and_agree(&mut self) {
+        self.paused = None;
         self.cluster.heal();
         self.pass_time_until("everybody agrees", Cluster::agrees);
         let leader = self.cluster.leader().unwrap();
