@@ -37,6 +37,9 @@ use crate::peer_message::PeerMessage;
 use crate::proposals::{Proposal, Proposals};
 use crate::reads::Reads;
 
+/// How many entries are applied between two looks at what else has happened: a few milliseconds of work.
+const MAX_APPLIED_PER_TURN: usize = 1_000;
+
 /// What a replica is told before it starts.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
@@ -84,7 +87,12 @@ pub struct Replica<M, W> {
     config: ReplicaConfig,
     stage: Stage,
     machine: M,
+    /// Up to where the log is committed ..
+    committed: LogIndex,
+    /// .. and applied.
     applied: LogIndex,
+    /// How many more entries this turn may apply.
+    room_to_apply: usize,
     clock: ClusterClock,
     proposals: Proposals<W>,
     reads: Reads<W>,
@@ -140,7 +148,9 @@ impl<M: StateMachine, W> Replica<M, W> {
             config,
             stage,
             machine,
+            committed: LogIndex(0),
             applied: LogIndex(0),
+            room_to_apply: MAX_APPLIED_PER_TURN,
             clock: ClusterClock::new(last_stamp, now),
             proposals,
             reads: Reads::default(),
@@ -164,6 +174,10 @@ impl<M: StateMachine, W> Replica<M, W> {
             Stage::Forming(unformed) => unformed.announce_at,
             Stage::Running { raft, .. } => raft.next_wakeup(),
         };
+        if self.applied < self.committed {
+            // There is more to apply: at once.
+            return Instant(0);
+        }
         if self.requests_under_way() > 0 { protocol.min(self.sweep_at) } else { protocol }
     }
 
@@ -288,6 +302,8 @@ impl<M: StateMachine, W> Replica<M, W> {
     pub fn flush(&mut self, now: Instant) -> Outputs<W> {
         let has_leader = self.leader().is_some();
         self.clock.advance(now, has_leader);
+        self.room_to_apply = MAX_APPLIED_PER_TURN;
+        self.apply_committed();
         loop {
             let batch = self.proposals.take_batch();
             if batch.is_empty() {

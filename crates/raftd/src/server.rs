@@ -111,6 +111,7 @@ fn start_error(error: StartError) -> RunError {
         StartError::Storage(error) => error.into(),
         StartError::NoCluster | StartError::NotInCluster { .. } => RunError::Usage(error.to_string()),
         StartError::Protocol(_) | StartError::Listen { .. } | StartError::System { .. } => RunError::failed(error),
+        StartError::FormationLost => RunError::damaged(error),
         other => RunError::failed(other),
     }
 }

@@ -1,7 +1,7 @@
 //! The protocol's side: one step, its effects carried out, and what it committed applied (§3.5).
 
 use bytes::Bytes;
-use raft_core::{Effect, Entry, Input, Instant, LogIndex, NodeId, Payload, ReadFailure, Reason, RoleName, Term};
+use raft_core::{Effect, Entry, Input, Instant, NodeId, Payload, ReadFailure, Reason, RoleName, Term};
 
 use super::{LeaderChange, PeerIdentity, Replica, Stage};
 use crate::answer::{Answer, Failure};
@@ -23,7 +23,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             self.execute(term, effect);
         }
         self.effects = effects;
-        self.apply_to(commit);
+        self.committed = commit;
+        self.apply_committed();
         if led && !leads {
             self.counters.step_downs += 1;
             for origin in self.proposals.take_all_in_log() {
@@ -34,9 +35,6 @@ impl<M: StateMachine, W> Replica<M, W> {
             for origin in self.proposals.take_forwarded_to(|to| Some(to) != leader) {
                 self.answer(origin, Answer::Failed(Failure::LeaderChanged));
             }
-        }
-        for waiter in self.reads.take_ready(self.applied) {
-            self.outputs.answers.push((waiter, Answer::ReadReady));
         }
     }
 
@@ -111,9 +109,12 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    fn apply_to(&mut self, commit: LogIndex) {
-        while self.applied < commit {
+    /// Applies what is committed, as far as this turn has room; `flush` makes room again. A restarted server has its
+    /// whole log to apply, and must hear and send heartbeats meanwhile.
+    pub(super) fn apply_committed(&mut self) {
+        while self.applied < self.committed && self.room_to_apply > 0 {
             let Stage::Running { raft, .. } = &self.stage else { return };
+            self.room_to_apply -= 1;
             let index = self.applied.next();
             let entry = raft.log().entry(index).expect("what is committed is in the log");
             let Entry { position, stamp, .. } = *entry;
@@ -131,6 +132,9 @@ impl<M: StateMachine, W> Replica<M, W> {
                 Some(Err(origin)) => self.answer(origin, Answer::Failed(Failure::Overwritten)),
                 None => {}
             }
+        }
+        for waiter in self.reads.take_ready(self.applied) {
+            self.outputs.answers.push((waiter, Answer::ReadReady));
         }
     }
 

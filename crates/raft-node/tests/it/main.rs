@@ -1,5 +1,6 @@
 //! The node's logic with disk, network and clock of the tests' own, and the real node over loopback.
 //!
+//! - `catching_up`: a long log is applied in steps.
 //! - `cluster`: replicas with real storages on disks in memory, driven without threads, sockets or a clock.
 //! - `formation`: how a cluster comes to be, whatever is lost (rule 2).
 //! - `requests`: each request is answered once, and what is answered is true.
@@ -7,6 +8,7 @@
 //! - `real`: `Node` with threads, sockets and files.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
+mod catching_up;
 mod cluster;
 mod formation;
 mod machine;
