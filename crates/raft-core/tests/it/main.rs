@@ -3,6 +3,7 @@
 //! - `scripts`: situations told as protocol traces, one file each, in `tests/scripts/`.
 //! - `paper`, `tables`: what the paper says in numbers, as tables.
 //! - `random`: long random runs with faults, judged by `safety`, and their end: everybody agrees again.
+//! - `protocol_page`: the page about all this names what exists.
 //! - `hostile`: arbitrary messages of broken peers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test names what it looks for")]
@@ -11,6 +12,7 @@ mod cluster;
 mod disk;
 mod hostile;
 mod paper;
+mod protocol_page;
 mod random;
 mod safety;
 mod script;
