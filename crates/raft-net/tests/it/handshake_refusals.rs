@@ -180,6 +180,20 @@ async fn a_refused_dialer_that_stays_is_shown_out() {
     assert_eq!(refusal_in(&heard), HandshakeRefusal::NotOurProtocol);
 }
 
+/// However much it still says, it reads the reason and then the end, not a reset; and it need not hang up for that.
+#[tokio::test]
+async fn a_refused_dialer_that_talks_on_reads_why_to_the_end() {
+    let (mut dialer, stream) = raw_pair().await;
+    dialer.write_all(&[0xFF; 32 << 10]).await.unwrap();
+    let mut heard = Vec::new();
+    tokio::select! {
+        biased;
+        read = dialer.read_to_end(&mut heard) => drop(read.unwrap()),
+        accepted = accept(stream, &LIMITS, |_| Ok(welcome(1))) => panic!("gone before the dialer: {accepted:?}"),
+    }
+    assert_eq!(refusal_in(&heard), HandshakeRefusal::NotOurProtocol);
+}
+
 // --- what a dialer meets -------------------------------------------------------------------------------------------
 
 /// What `connect` makes of an answer of these bytes, and then the end.

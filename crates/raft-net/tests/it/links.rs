@@ -231,7 +231,10 @@ async fn the_same_reason_is_told_once() {
         // After it was up, it is news again.
         assert!(reader.next().now_or_never().is_none());
         drop(reader);
-        stage.down().await;
+        let closed = stage.down().await;
+        drop(stage.let_in(1).await);
+        stage.up().await;
+        assert_eq!(stage.down().await, closed);
         stage.refuse().await;
         assert_eq!(stage.down().await, reason);
     })
