@@ -337,4 +337,39 @@ mod tests {
         assert_eq!(written, Err("nothing was taken for 10 s".to_owned()));
         assert_eq!(begun.elapsed().as_secs(), WRITE_TIMEOUT.as_secs());
     }
+
+    /// Rule 3, in the moment when a frame is queued for a connection that has just gone: it was taken for that one, so
+    /// the next connection does not carry it.
+    #[test]
+    fn a_frame_taken_for_one_connection_travels_on_no_other() {
+        let (frames, queue) = mpsc::channel(4);
+        let (events, _told) = mpsc::channel(1);
+        let config = LinkConfig {
+            peer: 2,
+            address: String::new(),
+            link: LinkKind::Bulk,
+            max_frame_bytes: MIB,
+            hello: Box::new(|| unreachable!("nobody dials")),
+            check: Box::new(|_| Ok(())),
+            events,
+            seed: 0,
+        };
+        let mut link = Link { config, queue, state: Arc::default(), connections: 2, reported: None };
+        let frame = |name: &'static str| Frame {
+            kind: crate::FrameKind::Node,
+            group: 0,
+            header: name.as_bytes().into(),
+            payload: bytes::Bytes::new(),
+        };
+        frames.try_send(Queued { connection: 2, frame: frame("new") }).unwrap();
+        frames.try_send(Queued { connection: 1, frame: frame("old as well") }).unwrap();
+
+        let mut buffer = BytesMut::new();
+        let (size_bytes, gathered) = link.gather(Queued { connection: 1, frame: frame("old") }, &mut buffer);
+        gathered.unwrap();
+        let all = [frame("old"), frame("new"), frame("old as well")];
+        assert_eq!(size_bytes, all.iter().map(Frame::size_bytes).sum::<usize>(), "all have left the queue");
+        assert_eq!(Frame::decode(&mut buffer, MIB).unwrap(), Some(frame("new")));
+        assert!(buffer.is_empty(), "and only that one is sent");
+    }
 }

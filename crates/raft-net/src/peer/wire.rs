@@ -126,3 +126,33 @@ impl<'de, T: Deserialize<'de>, const LIMIT: usize> Visitor<'de> for AtMostVisito
         Ok(AtMost { items, has_more })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::de::value::{Error, SeqDeserializer};
+
+    use super::*;
+
+    /// One item that claims to be a million.
+    struct Claim(Option<u64>);
+
+    impl Iterator for Claim {
+        type Item = u64;
+
+        fn next(&mut self) -> Option<u64> {
+            self.0.take()
+        }
+
+        fn size_hint(&self) -> (usize, Option<usize>) {
+            (1 << 20, Some(1 << 20))
+        }
+    }
+
+    #[test]
+    fn a_claimed_length_sets_little_aside() {
+        let list = AtMost::<u64, MAX_ENTRIES>::deserialize(SeqDeserializer::<_, Error>::new(Claim(Some(7)))).unwrap();
+        let items = list.into_items().unwrap();
+        assert_eq!(items, [7]);
+        assert!(items.capacity() <= 1_024, "room for {}", items.capacity());
+    }
+}
