@@ -173,6 +173,22 @@ async fn a_queue_that_was_full_is_empty_after_reconnecting() {
     .await;
 }
 
+/// A peer that stays away costs no memory: its queue is not kept until it is back.
+#[tokio::test]
+async fn a_broken_link_holds_none_of_its_frames() {
+    in_time(async {
+        let mut stage = Stage::open().await;
+        let reader = stage.let_in(1).await;
+        stage.up().await;
+        let large = frame(b"", &vec![0; 1 << 20]);
+        while stage.sender.try_send(large.clone()).is_ok() {}
+        drop(reader);
+        stage.down().await;
+        assert!(large.payload.is_unique(), "the link still holds a frame");
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn the_queue_is_bounded_in_frames_and_in_bytes() {
     in_time(async {
