@@ -20,7 +20,8 @@ impl Random {
     /// A duration in [min, max], to the nanosecond.
     pub(crate) fn duration_between(&mut self, min: Duration, max: Duration) -> Duration {
         let span_ns = u64::try_from((max.saturating_sub(min)).as_nanos()).unwrap_or(u64::MAX);
-        let mut generator = Pcg64Mcg::new((u128::from(self.seed) << 64) | u128::from(self.draws));
+        // The generator ignores the lowest bit of its state, so the count stands above it.
+        let mut generator = Pcg64Mcg::new((u128::from(self.seed) << 64) | (u128::from(self.draws) << 1));
         self.draws = self.draws.wrapping_add(1);
         // The multiplication maps 64 random bits onto 0..=span; its bias is below span / 2^64.
         generator.next_u64();
@@ -58,5 +59,13 @@ mod tests {
         };
         assert_eq!(draw(7), draw(7));
         assert_ne!(draw(7), draw(8));
+    }
+
+    /// After a split vote, the same timeout again would be the same split again.
+    #[test]
+    fn no_two_draws_in_a_row_are_the_same() {
+        let mut random = Random::new(7);
+        let draws = [(); 100].map(|()| random.duration_between(Duration::ZERO, Duration::from_secs(1)));
+        assert!(draws.windows(2).all(|pair| pair[0] != pair[1]), "{draws:?}");
     }
 }

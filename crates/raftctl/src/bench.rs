@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use kv_client::{Client, ClientConfig, Consistency, Error};
-use rand_core::Rng;
+use rand_core::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use tokio::task::JoinSet;
 
@@ -141,7 +141,7 @@ async fn one_client(
     tally: Arc<Mutex<Tally>>,
 ) {
     // The same run asks for the same keys.
-    let mut random = Pcg64Mcg::new(place as u128);
+    let mut random = Pcg64Mcg::seed_from_u64(place as u64);
     let value = Bytes::from(vec![b'v'; plan.value_bytes]);
     for _ in 0..operations {
         let key = key(&plan, random.next_u64());
