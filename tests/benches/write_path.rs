@@ -3,7 +3,9 @@
 //! The floor is what the path of a write cannot do without: a round trip from the client to the leader, one from the
 //! leader to a follower, and one `fdatasync` while the other two nodes sync as well. Each part is measured here, in the
 //! same run, in alternation with the real thing, and with the same layout: every party a thread that sleeps until it is
-//! woken, its sockets on a tokio current-thread runtime, its disk on a file that was filled beforehand.
+//! woken, its sockets on a tokio current-thread runtime, its disk on a file that was filled beforehand. The two ends of a
+//! round trip stand on two cores, as client, leader and follower do; on one core nobody has to be woken, and the same round
+//! trip costs a quarter (it is printed too).
 //!
 //! Prints medians in microseconds and their ratio. Machines drift; only figures of one run compare.
 
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 
 use kv_client::{Client, ClientConfig};
 use raftd_tests::{Cluster, programs};
+use rustix::io::Errno;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -45,20 +49,22 @@ fn main() -> anyhow::Result<()> {
     let endpoint = cluster.node(leader).address().to_owned();
     let runtime = current_thread()?;
     let client = runtime.block_on(async { Client::connect(ClientConfig::new([endpoint])) })?;
-    let echo = start_echo()?;
+    let (near, far) = (start_echo(0)?, start_echo(1)?);
     let folder = programs::folder();
 
     let mut rows = Vec::new();
     for round in 0..=ROUNDS {
-        let round_trip = median(measure_round_trips(&runtime, echo)?);
+        let on_one_core = median(pinned(0, || measure_round_trips(&runtime, near))?);
+        let round_trip = median(pinned(0, || measure_round_trips(&runtime, far))?);
         let sync = median(measure_syncs(folder.path())?);
         let write = median(measure_writes(&runtime, &client)?);
         // The first round warms everything up.
         if round > 0 {
             let floor = round_trip * 2 + sync;
             println!(
-                "round {round}: round trip {} us, fdatasync (3 at once) {} us, floor {} us; set p50 {} us, {:.2} x floor",
+                "round {round}: round trip {} us (one core {} us), fdatasync (3 at once) {} us, floor {} us; set p50 {} us, {:.2} x floor",
                 round_trip.as_micros(),
+                on_one_core.as_micros(),
                 sync.as_micros(),
                 floor.as_micros(),
                 write.as_micros(),
@@ -87,12 +93,32 @@ fn median(mut samples: Vec<Duration>) -> Duration {
     samples.get(samples.len() / 2).copied().unwrap_or_default()
 }
 
-/// A server that answers every request of one size with a reply of another.
-fn start_echo() -> std::io::Result<SocketAddr> {
+/// Does `measure` on core `core` alone; on all of before again afterwards.
+fn pinned<T>(core: usize, measure: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    let before = sched_getaffinity(None)?;
+    pin(core)?;
+    let measured = measure();
+    sched_setaffinity(None, &before)?;
+    measured
+}
+
+/// Keeps this thread on core `core`, if the machine has as many.
+fn pin(core: usize) -> std::io::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    match sched_setaffinity(None, &cores) {
+        Err(Errno::INVAL) => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// A server on core `core` that answers every request of one size with a reply of another.
+fn start_echo(core: usize) -> std::io::Result<SocketAddr> {
     let listener = StdListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     thread::spawn(move || -> std::io::Result<()> {
+        pin(core)?;
         current_thread()?.block_on(async {
             let listener = TcpListener::from_std(listener)?;
             loop {
