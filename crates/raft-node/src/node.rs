@@ -384,7 +384,8 @@ fn run_loop<M: StateMachine, S: Service<M>>(
             runtime.links.insert(peer, links);
         }
         say(Ok(()));
-        runtime.run(inbox).await?;
+        // As a task, like all that speak with it: waking the future that the executor blocks on goes through the kernel.
+        tokio::spawn(runtime.run(inbox)).await.map_err(|_| NodeError::Panicked)??;
         info!("stopped");
         Ok(())
     });

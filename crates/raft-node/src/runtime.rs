@@ -4,6 +4,7 @@
 //! from what is waiting. Peers and the disk are taken before clients, so that a flood of requests delays no heartbeat.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use raft_core::{Effect, Instant, NodeId};
 use raft_net::peer::{LinkEvent, LinkSender};
 use raft_net::{Frame, LinkKind};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -96,6 +98,28 @@ pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
     pub(crate) stopping: Option<Instant>,
 }
 
+/// When the loop is woken if nothing happens before.
+struct Alarm {
+    origin: std::time::Instant,
+    at: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    fn new(origin: std::time::Instant) -> Self {
+        Self { origin, at: Instant(0), sleep: Box::pin(tokio::time::sleep_until(origin.into())) }
+    }
+
+    /// Rings at `at`, or before. Deadlines mostly move back, at each heartbeat and each turn, and each new timer costs a
+    /// system call: so one that is early enough stays, rings for nothing once in a while, and is set again then.
+    fn set(&mut self, at: Instant) {
+        if at < self.at || self.sleep.is_elapsed() {
+            self.at = at;
+            self.sleep.as_mut().reset((self.origin + Duration::from_nanos(at.0)).into());
+        }
+    }
+}
+
 /// A client on the network.
 pub(crate) struct Client {
     handle: ClientHandle,
@@ -108,8 +132,9 @@ pub(crate) struct Client {
 impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     /// Runs until it is stopped or the disk fails.
     pub(crate) async fn run(mut self, mut inbox: Inbox<M, S::Waiter>) -> Result<(), NodeError> {
+        let mut alarm = Alarm::new(self.origin);
         loop {
-            self.wait_and_take(&mut inbox).await?;
+            self.wait_and_take(&mut inbox, &mut alarm).await?;
             self.take_waiting(&mut inbox)?;
             let now = self.now();
             if now >= self.replica.next_wakeup() {
@@ -147,8 +172,8 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     }
 
     /// Waits for something to happen, and takes it.
-    async fn wait_and_take(&mut self, inbox: &mut Inbox<M, S::Waiter>) -> Result<(), NodeError> {
-        let wakeup = self.origin + Duration::from_nanos(self.next_wakeup().0);
+    async fn wait_and_take(&mut self, inbox: &mut Inbox<M, S::Waiter>, alarm: &mut Alarm) -> Result<(), NodeError> {
+        alarm.set(self.next_wakeup());
         tokio::select! {
             biased;
             report = inbox.disk.recv() => self.take_report(report)?,
@@ -157,7 +182,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             Some(request) = inbox.own.recv() => self.take_own(request),
             Some(event) = inbox.clients.recv() => self.take_client(event),
             () = self.dropped.cancelled(), if self.stopping.is_none() => self.begin_stop(),
-            () = tokio::time::sleep_until(wakeup.into()) => {}
+            () = alarm.sleep.as_mut() => {}
         }
         Ok(())
     }
