@@ -236,7 +236,14 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     fn take_urgent(&mut self, event: Urgent) {
         match event {
-            Urgent::PeerMet { from, client_address } => self.replica.note_client_address(from.id, client_address),
+            Urgent::PeerMet { from, client_address } => {
+                self.replica.note_client_address(from.id, client_address);
+                // It is there: our links to it need not wait out their pauses. A vote could be waiting for one.
+                if let Some(links) = self.links.get(&from.id) {
+                    links.control.hurry();
+                    links.bulk.hurry();
+                }
+            }
             Urgent::Peer { from, message } => self.replica.handle_peer(self.now(), from, message, &mut draw),
             Urgent::PeerLinkLost { peer, link } => self.replica.handle_peer_link_lost(peer, link),
         }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::backoff::Backoff;
@@ -103,6 +103,8 @@ struct LinkState {
     /// The number of the connection that is up, counted from 1; [`DOWN`] while there is none.
     connection: AtomicU64,
     waiting_bytes: AtomicUsize,
+    /// Ends the pause before the next attempt.
+    hurry: Notify,
 }
 
 /// No connection.
@@ -116,6 +118,11 @@ struct Queued {
 }
 
 impl LinkSender {
+    /// Dials now instead of after the pause, or skips the next pause: there is a sign that the peer is back.
+    pub fn hurry(&self) {
+        self.state.hurry.notify_one();
+    }
+
     /// Queues a frame; never waits.
     ///
     /// # Errors
@@ -186,7 +193,10 @@ impl Link {
                 Err(reason) => (reason, None),
             };
             self.report_down(reason).await;
-            tokio::time::sleep(backoff.pause_after(lasted)).await;
+            tokio::select! {
+                () = tokio::time::sleep(backoff.pause_after(lasted)) => {}
+                () = self.state.hurry.notified() => {}
+            }
         }
     }
 

@@ -257,6 +257,29 @@ async fn the_same_reason_is_told_once() {
     .await;
 }
 
+/// A restarted peer is met by its own links first. Whoever then waits out a pause of a second has no way to give it a
+/// vote for so long.
+#[tokio::test]
+async fn a_sign_of_the_peer_ends_the_pause() {
+    let mut stage = Stage::open().await;
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    // While this runs the clock stands still, and every pause lasts for ever. Without the hurry it ends by itself, the
+    // clock goes on, and the assertion at the end fails.
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let clock_stands = tokio::task::spawn_blocking(move || held.recv_timeout(PATIENCE));
+
+    stage.refuse().await;
+    stage.down().await;
+    stage.sender.hurry();
+    stage.let_in(1).await;
+    stage.up().await;
+    assert_eq!(tokio::time::Instant::now(), began, "it waited out its pause");
+
+    drop(release);
+    clock_stands.await.unwrap().unwrap_err();
+}
+
 #[tokio::test]
 async fn a_peer_that_speaks_on_it_breaks_the_link() {
     in_time(async {
