@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::MAX_COMMAND_BYTES;
 
+/// The most that the fields of a node message take: a formation record of 64 members with the longest host names.
+const MAX_HEADER_BYTES: usize = 32 << 10;
+
 /// A message between servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {
@@ -95,6 +98,12 @@ pub enum PeerMessageError {
     /// An entry that no log holds. Writing it would stop this server's disk.
     #[error("entry {0} is larger than {MAX_COMMAND_BYTES} bytes")]
     EntryTooLarge(LogPosition),
+    /// A list of members that no cluster has: decoded, it would take many times its size.
+    #[error("a header of {size_bytes} bytes, the limit is {MAX_HEADER_BYTES}")]
+    HeaderTooLarge {
+        /// Its size.
+        size_bytes: usize,
+    },
     /// A kind of frame that servers do not send each other.
     #[error("a frame of kind {0:?} does not belong on a peer link")]
     UnexpectedKind(FrameKind),
@@ -139,6 +148,9 @@ impl PeerMessage {
                 let message = raft_net::peer::decode(&frame).map_err(PeerMessageError::Raft)?;
                 check_entries(&message)?;
                 Ok(Self::Raft(message))
+            }
+            FrameKind::Node if frame.header.len() > MAX_HEADER_BYTES => {
+                Err(PeerMessageError::HeaderTooLarge { size_bytes: frame.header.len() })
             }
             FrameKind::Node => match postcard::from_bytes(&frame.header).map_err(PeerMessageError::Node)? {
                 Header::Formation(state) => Ok(Self::Formation(state)),

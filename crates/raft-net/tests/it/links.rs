@@ -266,7 +266,7 @@ async fn a_sign_of_the_peer_ends_the_pause() {
     let began = tokio::time::Instant::now();
     // While this runs the clock stands still, and every pause lasts for ever. Without the hurry it ends by itself, the
     // clock goes on, and the assertion at the end fails.
-    let (release, held) = std::sync::mpsc::channel::<()>();
+    let (release, held) = std::sync::mpsc::sync_channel::<()>(1);
     let clock_stands = tokio::task::spawn_blocking(move || held.recv_timeout(PATIENCE));
 
     stage.refuse().await;

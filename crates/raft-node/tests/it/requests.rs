@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{Body, ClusterTime, Entry, LogIndex, LogPosition, Message, NodeId, Payload, RoleName, Term};
 use raft_net::LinkKind;
-use raft_node::{Answer, Failure, ForwardRefusal, MAX_COMMAND_BYTES, PeerMessage};
+use raft_node::{Answer, Failure, FormationState, ForwardRefusal, MAX_COMMAND_BYTES, PeerMessage};
 
 use crate::cluster::{Cluster, Link, PATIENCE, Request, n};
 use crate::machine::{command, length_in};
@@ -278,6 +278,14 @@ fn an_entry_larger_than_the_log_holds_is_refused_at_the_door() {
     let frame = PeerMessage::Raft(Message { term: Term(1), body }).to_frame();
     let refused = PeerMessage::from_frame(frame).unwrap_err().to_string();
     assert_eq!(refused, format!("entry 1@1 is larger than {MAX_COMMAND_BYTES} bytes"));
+}
+
+#[test]
+fn a_list_of_members_that_no_cluster_has_is_refused_before_it_is_decoded() {
+    let state = FormationState::Waiting { listed: vec![1; 40_000] };
+    let frame = PeerMessage::Formation(state).to_frame();
+    let refused = PeerMessage::from_frame(frame).unwrap_err().to_string();
+    assert!(refused.contains("the limit is 32768"), "{refused}");
 }
 
 #[test]
