@@ -118,3 +118,24 @@ fn nothing_unsafe_nothing_ignored_nothing_slept() {
         }
     }
 }
+
+/// What the README and the docs point to is there.
+#[test]
+fn no_link_in_the_documentation_is_broken() {
+    let root = workspace_root();
+    let mut pages = vec![root.join("README.md"), root.join("CHANGELOG.md")];
+    for folder in ["docs", "docs/adr"] {
+        let entries = std::fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path());
+        pages.extend(entries.filter(|path| path.extension().is_some_and(|extension| extension == "md")));
+    }
+    for page in pages {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let file = target.split('#').next().unwrap_or_default();
+            if file.is_empty() || file.contains("://") || file.contains(' ') {
+                continue;
+            }
+            assert!(page.parent().unwrap().join(file).exists(), "{}: {target} is not there", page.display());
+        }
+    }
+}

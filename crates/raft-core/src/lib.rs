@@ -71,3 +71,8 @@ pub use types::{
     Member, NodeId, Payload, Term,
 };
 pub use write::{Write, WriteNumber};
+
+/// The README's example, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
