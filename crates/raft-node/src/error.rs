@@ -26,8 +26,8 @@ pub enum StartError {
     /// The directory holds terms or entries of a cluster, but not which cluster that is. To form one anew would let this
     /// server vote twice.
     #[error(
-        "the data directory holds a log, but its file `formation` is missing or was never completed; restore the \
-         directory from where it was copied, or start with an empty one"
+        "the data directory holds a log, but its file `formation` is missing or was never completed; put the \
+         missing file back from where the directory was copied; an empty directory would not be this member"
     )]
     FormationLost,
     /// An address cannot be listened on.

@@ -59,8 +59,8 @@ pub enum OpenError {
     },
     /// The disk lost something it had promised to keep. Nothing was cut or changed.
     #[error(
-        "{path} is damaged at byte {offset}: {what}; nothing was changed. Restore the directory from a copy, or \
-             replace this member by one with an empty disk"
+        "{path} is damaged at byte {offset}: {what}; nothing was changed. Keep the directory and leave the node \
+             stopped; the others serve without it. Repair is not built yet, and an older copy or an empty directory would not do"
     )]
     Damaged {
         /// The file.

@@ -71,6 +71,7 @@ impl ClientService {
     }
 
     fn check_envelope(&self, envelope: &Bytes) -> Result<(), RequestError> {
+        check_size("the request", envelope.len(), self.limits.request_bytes)?;
         let envelope =
             Envelope::decode(envelope).map_err(|error| refusal(RequestErrorKind::Invalid, error.to_string()))?;
         match &envelope.command {
@@ -244,5 +245,39 @@ const fn role_name(role: Option<RoleName>) -> &'static str {
         Some(RoleName::PreCandidate) => "pre_candidate",
         Some(RoleName::Candidate) => "candidate",
         Some(RoleName::Leader) => "leader",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_store::{ClientId, Principal, SessionHeader, Stamp};
+
+    use super::*;
+
+    fn set_of(value_bytes: usize) -> Bytes {
+        let session = SessionHeader {
+            client: ClientId(1),
+            birth: Stamp(0),
+            sequence: 1,
+            lowest_unanswered: 1,
+            deadline: Stamp(1),
+        };
+        let value = Bytes::from(vec![b'v'; value_bytes]);
+        let command = Command::Set { key: Bytes::from_static(b"k"), value, if_absent: false };
+        Envelope { session, principal: Principal::nobody(), command }.encode()
+    }
+
+    #[test]
+    fn a_request_is_taken_up_to_its_limit_and_refused_with_it_beyond() {
+        let envelope = set_of(1_000);
+        let service =
+            |request_bytes| ClientService::new(ServiceLimits { key_bytes: 4_096, value_bytes: 4_096, request_bytes });
+        let size_bytes = envelope.len() as u64;
+        assert_eq!(service(size_bytes).check_envelope(&envelope), Ok(()));
+        let refused = service(size_bytes - 1).check_envelope(&envelope).unwrap_err();
+        assert_eq!(refused.kind, RequestErrorKind::TooLarge);
+        assert!(!refused.maybe_applied);
+        let limit_bytes = size_bytes - 1;
+        assert_eq!(refused.message, format!("the request has {size_bytes} bytes, the limit is {limit_bytes}"));
     }
 }
