@@ -104,6 +104,12 @@ pub enum PeerMessageError {
         /// Its size.
         size_bytes: usize,
     },
+    /// Bytes that belong to no field: another version's, or noise that happens to parse.
+    #[error("{size_bytes} bytes that belong to nothing")]
+    TrailingBytes {
+        /// How many.
+        size_bytes: usize,
+    },
     /// A kind of frame that servers do not send each other.
     #[error("a frame of kind {0:?} does not belong on a peer link")]
     UnexpectedKind(FrameKind),
@@ -138,6 +144,23 @@ impl PeerMessage {
         Frame { kind: FrameKind::Node, group: 0, header, payload }
     }
 
+    /// From a frame of the node's own kind, of which nothing may be left over.
+    fn from_node_frame(frame: Frame) -> Result<Self, PeerMessageError> {
+        let (header, rest) = postcard::take_from_bytes(&frame.header).map_err(PeerMessageError::Node)?;
+        let carries_payload = matches!(header, Header::Forward { .. } | Header::ForwardReply { refusal: None, .. });
+        let left_over = rest.len() + if carries_payload { 0 } else { frame.payload.len() };
+        if left_over > 0 {
+            return Err(PeerMessageError::TrailingBytes { size_bytes: left_over });
+        }
+        Ok(match header {
+            Header::Formation(state) => Self::Formation(state),
+            Header::Forward { id, timeout_ms } => Self::Forward { id, timeout_ms, command: frame.payload },
+            Header::ForwardReply { id, refusal } => {
+                Self::ForwardReply { id, outcome: refusal.map_or(Ok(frame.payload), Err) }
+            }
+        })
+    }
+
     /// From a frame.
     ///
     /// # Errors
@@ -152,14 +175,7 @@ impl PeerMessage {
             FrameKind::Node if frame.header.len() > MAX_HEADER_BYTES => {
                 Err(PeerMessageError::HeaderTooLarge { size_bytes: frame.header.len() })
             }
-            FrameKind::Node => match postcard::from_bytes(&frame.header).map_err(PeerMessageError::Node)? {
-                Header::Formation(state) => Ok(Self::Formation(state)),
-                Header::Forward { id, timeout_ms } => Ok(Self::Forward { id, timeout_ms, command: frame.payload }),
-                Header::ForwardReply { id, refusal } => {
-                    let outcome = refusal.map_or(Ok(frame.payload), Err);
-                    Ok(Self::ForwardReply { id, outcome })
-                }
-            },
+            FrameKind::Node => Self::from_node_frame(frame),
             kind @ (FrameKind::Hello
             | FrameKind::Welcome
             | FrameKind::Refused

@@ -289,6 +289,21 @@ fn a_list_of_members_that_no_cluster_has_is_refused_before_it_is_decoded() {
 }
 
 #[test]
+fn a_node_message_with_something_left_over_is_none() {
+    let forward = PeerMessage::Forward { id: 1, timeout_ms: 2, command: Bytes::from_static(b"c") };
+    let formation = PeerMessage::Formation(FormationState::Waiting { listed: vec![1] });
+    for message in [&forward, &formation] {
+        let mut frame = message.to_frame();
+        assert_eq!(PeerMessage::from_frame(frame.clone()).unwrap(), *message);
+        frame.header = [&frame.header[..], b"x"].concat().into();
+        assert_eq!(PeerMessage::from_frame(frame).unwrap_err().to_string(), "1 bytes that belong to nothing");
+    }
+    let mut frame = formation.to_frame();
+    frame.payload = Bytes::from_static(b"behind");
+    assert_eq!(PeerMessage::from_frame(frame).unwrap_err().to_string(), "6 bytes that belong to nothing");
+}
+
+#[test]
 fn commands_beyond_the_bytes_under_way_are_refused() {
     let mut cluster = Cluster::formed(1, 1);
     for _ in 0..32 {
