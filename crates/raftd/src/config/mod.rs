@@ -174,16 +174,6 @@ impl Config {
         }
     }
 
-    /// The address to tell peers, once the listener for peers is bound to `bound_port`: `--advertise-peer`, else this
-    /// node's own address in `--cluster`, else where it listens. `None` if that is every interface: nobody knows it then,
-    /// and nobody needs to unless this node is new.
-    #[must_use]
-    pub fn peer_address(&self, bound_port: u16) -> Option<HostPort> {
-        let told = self.advertise_peer.as_ref().or_else(|| self.own_cluster_address());
-        let listen = self.peer_listen.as_ref().unwrap_or(&self.listen);
-        told.cloned().or_else(|| (!listen.is_wildcard()).then(|| listen.with_port(bound_port)))
-    }
-
     fn own_cluster_address(&self) -> Option<&HostPort> {
         self.cluster.as_ref()?.get(&self.id)
     }
