@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cluster_basics;
+mod evil_frames;
 mod exit_codes;
 mod local_cluster;
 mod main_job;
