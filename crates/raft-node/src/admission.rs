@@ -1,36 +1,70 @@
-//! Who may connect (rules 2 and 3): decided from what a node has made known of itself.
+//! Who may connect (rules 2 and 3): decided from what a node has made known of itself. Code without I/O.
 
 use std::collections::BTreeMap;
 
 use raft_core::{ClusterId, ClusterTime, DiskId, Incarnation, NodeId};
 use raft_net::{HandshakeRefusal, Hello, LinkKind, PROTOCOL_VERSIONS, PeerHello, Role, Welcome};
 
+use crate::replica::{Replica, Status};
+
 /// What a node tells those who connect, and judges them by. Renewed by the node's loop, read by handshakes.
 #[derive(Clone, Debug)]
-pub(crate) struct View {
-    pub(crate) id: NodeId,
-    pub(crate) disk: DiskId,
-    pub(crate) incarnation: Incarnation,
+pub struct View {
+    id: NodeId,
+    disk: DiskId,
+    incarnation: Incarnation,
     /// Where clients reach this node.
-    pub(crate) client_address: String,
-    pub(crate) cluster: Option<ClusterId>,
+    client_address: String,
+    cluster: Option<ClusterId>,
     /// The members; their disks once the cluster has formed.
-    pub(crate) members: BTreeMap<NodeId, Option<DiskId>>,
+    members: BTreeMap<NodeId, Option<DiskId>>,
     /// The leader and where clients reach it.
-    pub(crate) leader: Option<(NodeId, String)>,
-    pub(crate) cluster_time: ClusterTime,
+    leader: Option<(NodeId, String)>,
+    cluster_time: ClusterTime,
 }
 
 /// Which of the two kinds of connection an address takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Serves {
-    pub(crate) clients: bool,
-    pub(crate) peers: bool,
+pub struct Serves {
+    /// Clients.
+    pub clients: bool,
+    /// Peers.
+    pub peers: bool,
 }
 
 impl View {
+    pub(crate) fn new(status: &Status, disk: DiskId, incarnation: Incarnation, client_address: String) -> Self {
+        Self {
+            id: status.id,
+            disk,
+            incarnation,
+            client_address,
+            cluster: status.cluster,
+            members: status.members.iter().copied().collect(),
+            leader: None,
+            cluster_time: status.cluster_time,
+        }
+    }
+
+    /// Takes over what has changed.
+    pub(crate) fn renew<M: crate::StateMachine, W>(&mut self, replica: &Replica<M, W>) {
+        self.cluster_time = replica.cluster_time();
+        let leader = replica.leader().and_then(|id| Some((id, replica.client_address(id)?)));
+        if self.leader.as_ref().map(|(id, address)| (*id, address.as_str())) != leader {
+            self.leader = leader.map(|(id, address)| (id, address.to_owned()));
+        }
+        if self.cluster.is_none() && replica.cluster().is_some() {
+            let status = replica.status();
+            self.cluster = status.cluster;
+            self.members = status.members.into_iter().collect();
+        }
+    }
+
     /// Decides about a newcomer.
-    pub(crate) fn admit(&self, hello: &Hello, serves: Serves) -> Result<Welcome, HandshakeRefusal> {
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn admit(&self, hello: &Hello, serves: Serves) -> Result<Welcome, HandshakeRefusal> {
         if let (Some(theirs), Some(ours)) = (hello.cluster, self.cluster)
             && theirs != ours.0
         {
@@ -53,7 +87,7 @@ impl View {
     }
 
     /// Whether server `id` with `disk` is a member (rule 2): a member's id on another disk is not that member.
-    pub(crate) fn check_member(&self, id: u64, disk: u128) -> Result<(), HandshakeRefusal> {
+    fn check_member(&self, id: u64, disk: u128) -> Result<(), HandshakeRefusal> {
         let member = NodeId::new(id).filter(|&id| id != self.id).and_then(|id| self.members.get(&id));
         match member {
             None => Err(HandshakeRefusal::UnknownPeer { id }),
@@ -76,7 +110,8 @@ impl View {
     }
 
     /// What this node says when it connects to peer `to`.
-    pub(crate) fn hello(&self, to: NodeId, link: LinkKind) -> Hello {
+    #[must_use]
+    pub fn hello(&self, to: NodeId, link: LinkKind) -> Hello {
         let peer = PeerHello {
             link,
             id: self.id.as_u64(),
@@ -89,7 +124,10 @@ impl View {
     }
 
     /// Judges what a peer answered to our hello.
-    pub(crate) fn check_welcome(&self, expected: NodeId, welcome: &Welcome) -> Result<(), HandshakeRefusal> {
+    ///
+    /// # Errors
+    /// Why it is not the server we meant.
+    pub fn check_welcome(&self, expected: NodeId, welcome: &Welcome) -> Result<(), HandshakeRefusal> {
         if welcome.id != expected.as_u64() {
             return Err(HandshakeRefusal::WrongNode { wanted: expected.as_u64(), here: welcome.id });
         }

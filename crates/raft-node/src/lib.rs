@@ -9,9 +9,9 @@
 //! together is proposed, sent, written and confirmed together.
 //!
 //! # Logic without I/O
-//! [`Replica`] is that logic: what it is told are values, what it wants done are values ([`Outputs`]). The disk's work
-//! ([`work_off`]) and the service are written the same way. A simulator that supplies network, disk, clock and clients
-//! runs exactly the code that ships.
+//! [`Server`] is that logic, [`Replica`] and [`Service`] joined: what it is told are values, what it wants done are values
+//! ([`Orders`]). The disk's work ([`work_off`]) and who may connect ([`View`]) are written the same way. A simulator that
+//! supplies network, disk, clock and clients runs exactly the code that ships.
 
 mod admission;
 mod answer;
@@ -32,6 +32,7 @@ mod proposals;
 mod reads;
 mod replica;
 mod runtime;
+mod server;
 mod service;
 
 /// The example of the README is a test.
@@ -39,6 +40,7 @@ mod service;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+pub use admission::{Serves, View};
 pub use answer::{Answer, Failure, MAX_COMMAND_BYTES};
 pub use config::{Limits, NodeConfig};
 pub use counters::Counters;
@@ -50,4 +52,5 @@ pub use node::{Handle, Node};
 pub use peer_message::{FormationRecord, FormationState, ForwardRefusal, PeerMessage, PeerMessageError};
 pub use raft_core::{ClusterTime, LogIndex, NodeId};
 pub use replica::{LeaderChange, Outputs, PeerIdentity, Replica, ReplicaConfig, Status};
+pub use server::{Orders, Randomness, RecoveredServer, Server};
 pub use service::{Access, ConnectionId, NoClients, Replies, Service, Waiter};

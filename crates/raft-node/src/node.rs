@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use raft_core::{Config, Instant, NodeId, Restored};
+use raft_core::NodeId;
 use raft_net::peer::LinkEvent;
-use raft_storage::{FsDisk, Storage};
+use raft_storage::FsDisk;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc, oneshot};
@@ -18,7 +18,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
-use crate::admission::{Serves, View};
+use crate::admission::Serves;
 use crate::answer::Failure;
 use crate::config::NodeConfig;
 use crate::disk_thread;
@@ -27,8 +27,9 @@ use crate::event::NodeEvent;
 use crate::incoming::{Doorway, PeerDoors, accept_all};
 use crate::machine::StateMachine;
 use crate::outgoing;
-use crate::replica::{Replica, ReplicaConfig, Status};
+use crate::replica::Status;
 use crate::runtime::{Inbox, OwnRequest, Runtime, draw};
+use crate::server::{Randomness, RecoveredServer, Server};
 use crate::service::{NoClients, Service, Waiter};
 
 /// How many events of each kind wait for the loop at most.
@@ -77,13 +78,15 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
     /// If its data directory, its addresses or its settings are unusable.
     pub fn start_with_service(config: NodeConfig, machine: M, service: S) -> Result<Self, StartError> {
         let origin = std::time::Instant::now();
-        let (storage, mut replica) = recover(&config, machine)?;
+        let disk = FsDisk::open(&config.data_dir).map_err(StartError::from)?;
+        let randomness = Randomness { seed: draw_u64(), ids: Box::new(draw) };
+        let RecoveredServer { storage, mut server, .. } = Server::recover(&config, disk, randomness, machine, service)?;
         let listeners = Listeners::bind(&config)?;
         let address = listeners.main.local_addr().map_err(|source| system("an address", source))?;
         let client_address = client_address(&config, address);
-        replica.note_client_address(config.id, client_address.clone());
-        let view = Arc::new(Mutex::new(view_of(&storage, &replica, client_address)));
-        let peers = outgoing::peer_addresses(&config, &replica);
+        server.handle_peer_met(config.id, client_address.clone());
+        let view = Arc::new(Mutex::new(server.view(storage.identity().disk, client_address)));
+        let peers = outgoing::peer_addresses(&config, &server);
         let disk = disk_thread::start(storage).map_err(|source| system("the disk's thread", source))?;
 
         let (urgent, urgent_inbox) = mpsc::channel(INBOX_EVENTS);
@@ -111,7 +114,7 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
             own: own_inbox,
         };
         let runtime = Runtime {
-            replica,
+            server,
             origin,
             links: BTreeMap::new(),
             clients: BTreeMap::new(),
@@ -122,7 +125,6 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
             serving,
             dropped: dropped.clone(),
             stopping: None,
-            service,
         };
         let parts = LoopParts { runtime, inbox, listeners, doorway, peers, link_events };
         let ended = start_loop(config.id, parts, disk.thread)?;
@@ -276,52 +278,6 @@ fn client_address(config: &NodeConfig, bound: SocketAddr) -> String {
     }
 }
 
-fn check_cluster(config: &NodeConfig) -> Result<(), StartError> {
-    if config.cluster.is_empty() {
-        return Err(StartError::NoCluster);
-    }
-    if !config.cluster.contains_key(&config.id) {
-        return Err(StartError::NotInCluster { id: config.id.as_u64() });
-    }
-    Ok(())
-}
-
-/// Opens the data directory and makes a replica of what it holds.
-fn recover<M: StateMachine, W>(
-    config: &NodeConfig,
-    machine: M,
-) -> Result<(Storage<FsDisk>, Replica<M, W>), StartError> {
-    let disk = FsDisk::open(&config.data_dir)?;
-    let mut options = raft_storage::Options::new(config.id);
-    options.segment_size_bytes = config.segment_size_bytes;
-    let (storage, recovered) = Storage::open(disk, options)?;
-    if storage.formation().is_none_or(|formation| !formation.formed) {
-        check_cluster(config)?;
-    }
-    let mut protocol = Config::new(config.id, storage.incarnation(), draw_u64());
-    protocol.election_timeout_min = config.election_timeout_min;
-    protocol.election_timeout_max = config.election_timeout_max;
-    protocol.heartbeat_interval = config.heartbeat_interval;
-    let restored = Restored { hard_state: recovered.hard_state, entries: recovered.entries, ..Restored::default() };
-    let replica_config = ReplicaConfig { disk: storage.identity().disk, listed: config.cluster.clone(), protocol };
-    let replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
-    Ok((storage, replica))
-}
-
-fn view_of<M: StateMachine, W>(storage: &Storage<FsDisk>, replica: &Replica<M, W>, client_address: String) -> View {
-    let status = replica.status();
-    View {
-        id: status.id,
-        disk: storage.identity().disk,
-        incarnation: storage.incarnation(),
-        client_address,
-        cluster: status.cluster,
-        members: status.members.into_iter().collect(),
-        leader: None,
-        cluster_time: status.cluster_time,
-    }
-}
-
 /// All that the node's thread owns.
 struct LoopParts<M: StateMachine, S: Service<M>> {
     runtime: Runtime<M, S>,
@@ -373,7 +329,7 @@ fn run_loop<M: StateMachine, S: Service<M>>(
     };
     let LoopParts { mut runtime, inbox, listeners, doorway, peers, link_events } = parts;
     let ended = executor.block_on(async move {
-        let serves_clients = runtime.service.serves_clients();
+        let serves_clients = runtime.server.serves_clients();
         if let Err(error) = listeners.accept_for(&doorway, serves_clients) {
             say(Err(error));
             return Ok(());

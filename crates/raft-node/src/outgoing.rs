@@ -11,13 +11,18 @@ use tokio::sync::mpsc;
 use crate::admission::View;
 use crate::config::NodeConfig;
 use crate::incoming::MAX_PEER_FRAME_BYTES;
-use crate::replica::Replica;
+use crate::machine::StateMachine;
 use crate::runtime::{PeerLinks, draw};
+use crate::server::Server;
+use crate::service::Service;
 
 /// Where this node reaches each of its peers: what `--dial` says, else the configuration (once formed) or the list the
 /// cluster is to be formed of.
-pub(crate) fn peer_addresses<M, W>(config: &NodeConfig, replica: &Replica<M, W>) -> BTreeMap<NodeId, String> {
-    let mut addresses = match replica.configuration() {
+pub(crate) fn peer_addresses<M: StateMachine, S: Service<M>>(
+    config: &NodeConfig,
+    server: &Server<M, S>,
+) -> BTreeMap<NodeId, String> {
+    let mut addresses = match server.replica().configuration() {
         Some(configuration) => configuration.members.iter().map(|(&id, member)| (id, member.address.clone())).collect(),
         None => config.cluster.clone(),
     };

@@ -20,7 +20,6 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admission::View;
-use crate::answer::{Answer, Failure};
 use crate::disk::DiskJob;
 use crate::disk_thread::Report;
 use crate::error::NodeError;
@@ -28,8 +27,9 @@ use crate::event::NodeEvent;
 use crate::incoming::ClientHandle;
 use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
-use crate::replica::{Outputs, PeerIdentity, Replica, Status};
-use crate::service::{Access, ConnectionId, Replies, Service, Waiter};
+use crate::replica::{PeerIdentity, Status};
+use crate::server::{Orders, Server};
+use crate::service::{ConnectionId, Replies, Service, Waiter};
 
 /// How many events are taken before the loop flushes.
 const MAX_EVENTS_PER_TURN: usize = 1_024;
@@ -80,8 +80,7 @@ pub(crate) struct PeerLinks {
 
 /// The loop and what it owns.
 pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
-    pub(crate) replica: Replica<M, Waiter<M, S::Waiter>>,
-    pub(crate) service: S,
+    pub(crate) server: Server<M, S>,
     pub(crate) origin: std::time::Instant,
     pub(crate) links: BTreeMap<NodeId, PeerLinks>,
     pub(crate) clients: BTreeMap<ConnectionId, Client>,
@@ -137,9 +136,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             self.wait_and_take(&mut inbox, &mut alarm).await?;
             self.take_waiting(&mut inbox)?;
             let now = self.now();
-            if now >= self.replica.next_wakeup() {
-                self.replica.tick(now, &mut draw);
-            }
+            self.server.tick(now, &mut draw);
             self.flush();
             if self.is_drained() {
                 self.finish(inbox).await;
@@ -193,7 +190,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         while let Ok(request) = inbox.own.try_recv() {
             self.take_own(request);
         }
-        self.replica.abandon_requests();
+        self.server.abandon_requests();
         self.flush();
         // Dropped, each lets its task write what waits and end; what they still read goes nowhere.
         drop((std::mem::take(&mut self.clients), std::mem::take(&mut self.links), inbox));
@@ -206,15 +203,15 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     fn begin_stop(&mut self) {
         if self.stopping.is_none() {
-            info!("stopping: answering {} requests under way", self.replica.requests_under_way());
+            info!("stopping: answering {} requests under way", self.server.replica().requests_under_way());
             self.stopping = Some(self.now());
-            self.replica.stop();
+            self.server.stop();
             self.closing.cancel();
         }
     }
 
     fn next_wakeup(&self) -> Instant {
-        let wakeup = self.replica.next_wakeup();
+        let wakeup = self.server.next_wakeup();
         self.stopping.map_or(wakeup, |since| wakeup.min(since.after(DRAIN_LIMIT)))
     }
 
@@ -226,7 +223,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     fn take_report(&mut self, report: Option<Report>) -> Result<(), NodeError> {
         match report {
-            Some(Ok(done)) => self.replica.handle_disk(self.now(), done),
+            Some(Ok(done)) => self.server.handle_disk(self.now(), done),
             // From here on nothing is acknowledged: what is under way is dropped with the loop (rule 1).
             Some(Err(error)) => return Err(error.into()),
             None => return Err(NodeError::Panicked),
@@ -237,15 +234,15 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     fn take_urgent(&mut self, event: Urgent) {
         match event {
             Urgent::PeerMet { from, client_address } => {
-                self.replica.note_client_address(from.id, client_address);
+                self.server.handle_peer_met(from.id, client_address);
                 // It is there: our links to it need not wait out their pauses. A vote could be waiting for one.
                 if let Some(links) = self.links.get(&from.id) {
                     links.control.hurry();
                     links.bulk.hurry();
                 }
             }
-            Urgent::Peer { from, message } => self.replica.handle_peer(self.now(), from, message, &mut draw),
-            Urgent::PeerLinkLost { peer, link } => self.replica.handle_peer_link_lost(peer, link),
+            Urgent::Peer { from, message } => self.server.handle_peer(self.now(), from, message, &mut draw),
+            Urgent::PeerLinkLost { peer, link } => self.server.handle_peer_link_lost(peer, link),
         }
     }
 
@@ -254,13 +251,13 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             LinkEvent::Up { peer, link, welcome } => {
                 info!(peer, ?link, "connected");
                 if let Some(peer) = NodeId::new(peer) {
-                    self.replica.note_client_address(peer, welcome.client_address);
+                    self.server.handle_link_up(peer, welcome);
                 }
             }
             LinkEvent::Down { peer, link, reason } => {
                 info!(peer, ?link, "not connected: {reason}");
                 if let Some(peer) = NodeId::new(peer) {
-                    self.replica.handle_link_lost(self.now(), peer, link);
+                    self.server.handle_link_lost(self.now(), peer, link);
                 }
             }
         }
@@ -270,11 +267,11 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         let now = self.now();
         match request {
             OwnRequest::Propose { waiter, command, timeout } => {
-                self.replica.propose(waiter, command, now.after(timeout));
+                self.server.propose(waiter, command, now.after(timeout));
             }
-            OwnRequest::Read { waiter, timeout } => self.replica.read(waiter, now.after(timeout)),
+            OwnRequest::Read { waiter, timeout } => self.server.read(waiter, now.after(timeout)),
             // Whoever asked may be gone.
-            OwnRequest::Status(answer) => drop(answer.send(self.replica.status())),
+            OwnRequest::Status(answer) => drop(answer.send(self.server.replica().status())),
             OwnRequest::Stop => self.begin_stop(),
         }
     }
@@ -289,10 +286,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 let Some(client) = self.clients.get_mut(&connection) else { return };
                 client.under_way += 1;
                 let now = self.now();
-                let mut replies = Replies::default();
-                let mut access = Access { replica: &mut self.replica };
-                self.service.handle_frame(now, connection, frame, &mut access, &mut replies);
-                self.send_replies(replies);
+                self.server.handle_frame(now, connection, frame);
             }
             ClientEvent::Left { connection } => {
                 if let Some(client) = self.clients.get_mut(&connection) {
@@ -316,19 +310,18 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     /// (§10.2.1).
     fn flush(&mut self) {
         loop {
-            let Outputs { messages, jobs, answers, events } = self.replica.flush(self.now());
-            if messages.is_empty() && jobs.is_empty() && answers.is_empty() && events.is_empty() {
+            let orders = self.server.flush(self.now());
+            if orders.is_empty() {
                 break;
             }
+            let Orders { messages, jobs, replies, events } = orders;
             for (to, message) in messages {
                 self.send(to, &message);
             }
             for job in jobs {
                 self.submit(job);
             }
-            for (waiter, answer) in answers {
-                self.answer(waiter, answer);
-            }
+            self.send_replies(replies);
             for event in events {
                 self.announce(event);
             }
@@ -343,7 +336,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             LinkKind::Bulk => &links.bulk,
         };
         if let Err(why) = sender.try_send(message.to_frame()) {
-            self.replica.handle_unsent(self.now(), to, message, why);
+            self.server.handle_unsent(self.now(), to, message, why);
         }
     }
 
@@ -356,27 +349,6 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 let _ = self.jobs.send(job);
             }
             Err(TrySendError::Disconnected(_)) => {}
-        }
-    }
-
-    fn answer(&mut self, waiter: Waiter<M, S::Waiter>, answer: Answer) {
-        match waiter {
-            Waiter::Service(waiter) => {
-                let mut replies = Replies::default();
-                let mut access = Access { replica: &mut self.replica };
-                self.service.handle_answer(waiter, answer, &mut access, &mut replies);
-                self.send_replies(replies);
-            }
-            // Whoever asked through a handle may have stopped waiting.
-            Waiter::Propose(sender) => drop(sender.send(match answer {
-                Answer::Applied(reply) => Ok(reply),
-                Answer::Failed(failure) => Err(failure),
-                Answer::ReadReady => Err(Failure::Timeout),
-            })),
-            Waiter::Read(read) => match answer {
-                Answer::Failed(failure) => read(Err(failure)),
-                Answer::ReadReady | Answer::Applied(_) => read(Ok(self.replica.machine())),
-            },
         }
     }
 
@@ -418,22 +390,13 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     /// Lets handshakes know what has changed.
     fn renew_view(&self) {
-        let mut view = self.view.lock().unwrap_or_else(PoisonError::into_inner);
-        view.cluster_time = self.replica.cluster_time();
-        let leader = self.replica.leader().and_then(|id| Some((id, self.replica.client_address(id)?)));
-        if view.leader.as_ref().map(|(id, address)| (*id, address.as_str())) != leader {
-            view.leader = leader.map(|(id, address)| (id, address.to_owned()));
-        }
-        if view.cluster.is_none() && self.replica.cluster().is_some() {
-            let status = self.replica.status();
-            view.cluster = status.cluster;
-            view.members = status.members.into_iter().collect();
-        }
+        self.server.renew_view(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn is_drained(&self) -> bool {
-        self.stopping
-            .is_some_and(|since| self.replica.requests_under_way() == 0 || self.now() >= since.after(DRAIN_LIMIT))
+        self.stopping.is_some_and(|since| {
+            self.server.replica().requests_under_way() == 0 || self.now() >= since.after(DRAIN_LIMIT)
+        })
     }
 }
 

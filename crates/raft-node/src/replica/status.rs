@@ -79,6 +79,11 @@ impl<M, W> Replica<M, W> {
         }
     }
 
+    /// Which start of its data directory this is.
+    pub const fn incarnation(&self) -> raft_core::Incarnation {
+        self.config.protocol.incarnation
+    }
+
     /// What it knows of itself and the cluster.
     pub fn status(&self) -> Status {
         let members = match &self.stage {
