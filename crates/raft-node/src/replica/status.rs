@@ -79,6 +79,11 @@ impl<M, W> Replica<M, W> {
         }
     }
 
+    /// Up to where it has applied the log.
+    pub const fn applied_index(&self) -> LogIndex {
+        self.applied
+    }
+
     /// Which start of its data directory this is.
     pub const fn incarnation(&self) -> raft_core::Incarnation {
         self.config.protocol.incarnation

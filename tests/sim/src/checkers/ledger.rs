@@ -1,0 +1,188 @@
+//! State Machine Safety (Figure 3.2), and committed stays committed: all servers commit the same entries in the same
+//! places, for ever.
+//!
+//! The ledger is the one committed log of the run: whoever commits an index first writes it down, everybody else is
+//! compared. A reference store applies it, so that answers to clients and the state of each server can be compared at
+//! any index and revision.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use kv_store::{ClientId, Command, Envelope, Item, KvStore, Limits, Outcome, Refusal, Revision, Stamp, StateHash};
+use raft_core::{Entry, LogIndex, LogPosition, Payload, Term};
+
+use super::{Turn, Verdict};
+use crate::coverage::{Count, Coverage};
+
+/// A write, named by its session and sequence.
+pub(crate) type WriteId = (ClientId, u64);
+
+/// The committed log of a run, and what it does.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    entries: Vec<Entry>,
+    /// How far each server has been compared.
+    compared: Vec<LogIndex>,
+    reference: KvStore,
+    /// The state's hash after each entry.
+    hashes: Vec<StateHash>,
+    /// What became of each write: its reply where it was applied, and how often it stands in the log.
+    writes: BTreeMap<WriteId, Fate>,
+    keys: BTreeSet<Bytes>,
+}
+
+/// What became of a write.
+#[derive(Clone, Debug)]
+pub(crate) struct Fate {
+    /// How it was applied; `None`: only refused so far.
+    pub(crate) applied: Option<Outcome>,
+    /// Whether the command itself was at fault, which is a reply like any other.
+    pub(crate) refused: Option<Refusal>,
+    times: u64,
+}
+
+impl Ledger {
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self {
+            entries: Vec::new(),
+            compared: vec![LogIndex(0); nodes],
+            reference: KvStore::new(Limits::default()),
+            hashes: Vec::new(),
+            writes: BTreeMap::new(),
+            keys: BTreeSet::new(),
+        }
+    }
+
+    /// A restarted server is compared from the beginning again.
+    pub(crate) fn forget(&mut self, node: usize) {
+        if let Some(compared) = self.compared.get_mut(node) {
+            *compared = LogIndex(0);
+        }
+    }
+
+    /// How many entries are committed.
+    pub(crate) const fn length(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The last committed entry.
+    pub(crate) fn last(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    /// The last committed entry of a term before `term`.
+    pub(crate) fn last_committed_before(&self, term: Term) -> Option<LogPosition> {
+        let until = self.entries.partition_point(|entry| entry.position.term < term);
+        until.checked_sub(1).and_then(|last| self.entries.get(last)).map(|entry| entry.position)
+    }
+
+    /// The state's hash after entry `index`.
+    pub(crate) fn hash(&self, index: LogIndex) -> Option<StateHash> {
+        let place = usize::try_from(index.0).ok()?.checked_sub(1);
+        place.map_or(Some(StateHash::default()), |place| self.hashes.get(place).copied())
+    }
+
+    /// The reference.
+    pub(crate) const fn reference(&self) -> &KvStore {
+        &self.reference
+    }
+
+    /// What became of a write; `None`: it is not in the log.
+    pub(crate) fn fate(&self, write: &WriteId) -> Option<&Fate> {
+        self.writes.get(write)
+    }
+
+    /// The keys with `prefix` at `revision`, in order.
+    pub(crate) fn scan(&self, prefix: &Bytes, revision: Revision) -> Vec<Item> {
+        let from_prefix = self.keys.range(prefix.clone()..).take_while(|key| key.starts_with(prefix));
+        from_prefix.filter_map(|key| self.reference.get_at(key, revision)).collect()
+    }
+
+    pub(crate) fn observe(&mut self, turn: &Turn<'_>, coverage: &mut Coverage) -> Verdict {
+        let Some(raft) = turn.raft() else { return Ok(()) };
+        let commit = raft.commit_index();
+        let Some(compared) = self.compared.get(turn.node).copied() else { return Ok(()) };
+        for index in compared.0 + 1..=commit.0 {
+            let index = LogIndex(index);
+            let entry = raft
+                .log()
+                .entry(index)
+                .ok_or_else(|| format!("n{} commits {index} without having it", turn.node + 1))?;
+            let place = usize::try_from(index.0 - 1).unwrap_or(usize::MAX);
+            match self.entries.get(place) {
+                Some(known) if known == entry => {}
+                Some(known) => {
+                    return Err(format!(
+                        "n{} commits {}, but {} was committed there before",
+                        turn.node + 1,
+                        entry.position,
+                        known.position
+                    ));
+                }
+                None => self.append(entry, coverage)?,
+            }
+        }
+        if let Some(compared) = self.compared.get_mut(turn.node) {
+            *compared = commit.max(*compared);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entry: &Entry, coverage: &mut Coverage) -> Verdict {
+        if let Some(last) = self.entries.last()
+            && (entry.stamp < last.stamp || entry.position.term < last.position.term)
+        {
+            return Err(format!("entry {} has an earlier stamp or term than the one before it", entry.position));
+        }
+        self.entries.push(entry.clone());
+        if let Payload::Command(command) = &entry.payload {
+            self.apply(entry, command, coverage)?;
+        }
+        self.hashes.push(self.reference.state_hash());
+        Ok(())
+    }
+
+    fn apply(&mut self, entry: &Entry, command: &Bytes, coverage: &mut Coverage) -> Verdict {
+        let before = self.reference.revision();
+        let reply = self.reference.apply(entry.position.index.0, Stamp(entry.stamp.0), command);
+        let envelope = Envelope::decode(command)
+            .map_err(|error| format!("entry {} is no command of a client: {error}", entry.position))?;
+        self.note_key(&envelope.command);
+        let id = (envelope.session.client, envelope.session.sequence);
+        let fate = self.writes.entry(id).or_insert(Fate { applied: None, refused: None, times: 0 });
+        fate.times += 1;
+        let was_applied = fate.applied.is_some() || fate.refused.is_some();
+        if was_applied && self.reference.revision() != before {
+            return Err(format!("write {} of {:x} changed the store again at {}", id.1, id.0.0, entry.position));
+        }
+        match reply {
+            Ok(outcome) => {
+                if was_applied {
+                    coverage.count(Count::DedupHit);
+                }
+                fate.applied.get_or_insert(outcome);
+            }
+            Err(Refusal::AlreadyAnswered { .. }) => coverage.count(Count::AlreadyAnswered),
+            Err(Refusal::DeadlinePassed) => coverage.count(Count::DeadlinePassed),
+            Err(refusal @ (Refusal::WrongType(_) | Refusal::TooLarge { .. } | Refusal::EmptyKey)) => {
+                fate.refused.get_or_insert(refusal);
+            }
+            Err(_) => {}
+        }
+        Ok(())
+    }
+
+    fn note_key(&mut self, command: &Command) {
+        match command {
+            Command::Set { key, .. }
+            | Command::Delete { key }
+            | Command::CompareAndSwap { key, .. }
+            | Command::Increment { key, .. } => {
+                if !self.keys.contains(key) {
+                    self.keys.insert(Bytes::copy_from_slice(key));
+                }
+            }
+            Command::DeletePrefix { .. } => {}
+        }
+    }
+}

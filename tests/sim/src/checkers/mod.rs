@@ -1,0 +1,182 @@
+//! What must hold, one property a file.
+//!
+//! Checkers look at what servers hand out and hold after every turn, and at what clients are told. None decides
+//! anything: without them the run would be the same.
+
+pub(crate) mod answers;
+pub(crate) mod convergence;
+pub(crate) mod disks;
+pub(crate) mod election_safety;
+pub(crate) mod exactly_once;
+pub(crate) mod identity;
+pub(crate) mod key_model;
+pub(crate) mod leader_append_only;
+pub(crate) mod leader_completeness;
+pub(crate) mod ledger;
+pub(crate) mod linearizable;
+pub(crate) mod log_matching;
+pub(crate) mod monotone;
+pub(crate) mod one_vote;
+pub(crate) mod real_time;
+pub(crate) mod state_hash;
+pub(crate) mod wgl;
+
+use raft_core::{Effect, Raft, RoleName, Term};
+use raft_node::{NodeEvent, Orders};
+
+use crate::coverage::{Count, Coverage};
+use crate::node::KvServer;
+use crate::world::writes_in;
+
+/// A property that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Violation {
+    /// Its name, as in the table of `docs/testing.md`.
+    pub(crate) property: &'static str,
+    /// What was seen.
+    pub(crate) what: String,
+}
+
+impl Violation {
+    pub(crate) const fn new(property: &'static str, what: String) -> Self {
+        Self { property, what }
+    }
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.property, self.what)
+    }
+}
+
+/// What a checker says: nothing, or what is wrong.
+pub(crate) type Verdict = Result<(), String>;
+
+/// One turn of a process: the server after it, and what it wants done.
+pub(crate) struct Turn<'a> {
+    pub(crate) node: usize,
+    pub(crate) number: u64,
+    pub(crate) server: &'a KvServer,
+    pub(crate) orders: &'a Orders,
+}
+
+impl Turn<'_> {
+    pub(crate) fn raft(&self) -> Option<&Raft> {
+        self.server.replica().raft()
+    }
+
+    /// The terms it began to lead in this turn, also if it leads no more.
+    pub(crate) fn elections(&self) -> impl Iterator<Item = Term> {
+        self.orders.events.iter().filter_map(|event| match event {
+            NodeEvent::Protocol { term, effect: Effect::RoleChanged { to: RoleName::Leader, .. } } => Some(*term),
+            _ => None,
+        })
+    }
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(crate) struct Checkers {
+    election_safety: election_safety::ElectionSafety,
+    leader_append_only: leader_append_only::LeaderAppendOnly,
+    log_matching: log_matching::LogMatching,
+    leader_completeness: leader_completeness::LeaderCompleteness,
+    monotone: monotone::Monotone,
+    one_vote: one_vote::OneVote,
+    pub(crate) ledger: ledger::Ledger,
+    pub(crate) disks: disks::Disks,
+    state_hash: state_hash::StateHashes,
+    pub(crate) answers: answers::Answers,
+    pub(crate) identity: identity::Identity,
+    pub(crate) real_time: real_time::RealTime,
+    pub(crate) linearizable: linearizable::Linearizable,
+    pub(crate) exactly_once: exactly_once::ExactlyOnce,
+}
+
+impl Checkers {
+    pub(crate) fn new(nodes: usize) -> Self {
+        Self {
+            election_safety: election_safety::ElectionSafety::default(),
+            leader_append_only: leader_append_only::LeaderAppendOnly::new(nodes),
+            log_matching: log_matching::LogMatching::default(),
+            leader_completeness: leader_completeness::LeaderCompleteness::default(),
+            monotone: monotone::Monotone::new(nodes),
+            one_vote: one_vote::OneVote::new(nodes),
+            ledger: ledger::Ledger::new(nodes),
+            disks: disks::Disks::new(nodes),
+            state_hash: state_hash::StateHashes::default(),
+            answers: answers::Answers::default(),
+            identity: identity::Identity::default(),
+            real_time: real_time::RealTime::default(),
+            linearizable: linearizable::Linearizable::default(),
+            exactly_once: exactly_once::ExactlyOnce::default(),
+        }
+    }
+
+    /// A process begins.
+    pub(crate) fn begin(&mut self, node: usize) {
+        self.monotone.begin(node);
+        self.leader_append_only.forget(node);
+        self.ledger.forget(node);
+    }
+
+    /// A process has ended.
+    pub(crate) fn end(&mut self, node: usize) {
+        self.answers.end(node);
+        self.leader_append_only.forget(node);
+    }
+
+    /// Looks at a turn.
+    pub(crate) fn observe(&mut self, turn: &Turn<'_>, coverage: &mut Coverage) -> Result<(), Violation> {
+        let named = |property| move |what| Violation::new(property, what);
+        self.disks.handed_out(turn.node, &turn.orders.jobs);
+        self.one_vote.observe(turn).map_err(named("One vote a term, across restarts"))?;
+        self.election_safety.observe(turn).map_err(named("Election Safety"))?;
+        self.log_matching.observe(turn).map_err(named("Log Matching"))?;
+        self.leader_append_only.observe(turn).map_err(named("Leader Append-Only"))?;
+        self.monotone.observe(turn).map_err(named("Terms, commit and applied index never go back"))?;
+        let before = self.ledger.length();
+        self.ledger.observe(turn, coverage).map_err(named("State Machine Safety"))?;
+        if self.ledger.length() > before {
+            self.disks.committed(&self.ledger).map_err(named("Committed is on a quorum of disks"))?;
+        }
+        self.leader_completeness.observe(turn, &self.ledger).map_err(named("Leader Completeness"))?;
+        self.state_hash.observe(turn, &self.ledger).map_err(named("Equal state at equal index"))?;
+        self.answers.observe(turn).map_err(named("Every request is answered once"))?;
+        count_rare(turn, coverage);
+        Ok(())
+    }
+}
+
+/// What a turn shows of the rare paths.
+fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
+    use raft_core::{AppendResult, Body, Message, Reason};
+    use raft_node::PeerMessage;
+
+    for event in &turn.orders.events {
+        match event {
+            NodeEvent::Formed { .. } => coverage.count(Count::Formed),
+            NodeEvent::Protocol { effect: Effect::RoleChanged { to, reason, .. }, .. } => match (to, reason) {
+                (RoleName::Leader, _) => coverage.count(Count::Election),
+                (_, Reason::QuorumLost { .. }) => coverage.count(Count::QuorumLost),
+                (_, Reason::VotesRefused) => coverage.count(Count::VotesRefused),
+                (_, Reason::NoOutcome) => coverage.count(Count::NoOutcome),
+                _ => {}
+            },
+            NodeEvent::Protocol { effect: Effect::Misbehaved { .. }, .. } => coverage.count(Count::Misbehaved),
+            _ => {}
+        }
+    }
+    for (_, message) in &turn.orders.messages {
+        match message {
+            PeerMessage::Forward { .. } => coverage.count(Count::Forwarded),
+            PeerMessage::Raft(Message { body: Body::ReadIndex { .. }, .. }) => coverage.count(Count::FollowerRead),
+            PeerMessage::Raft(Message { body: Body::AppendEntriesReply(AppendResult::Mismatch { .. }), .. }) => {
+                coverage.count(Count::Mismatch)
+            }
+            _ => {}
+        }
+    }
+    let truncations = writes_in(&turn.orders.jobs).filter(|write| write.truncate_from.is_some()).count();
+    coverage.add(Count::Truncation, truncations as u64);
+}

@@ -1,0 +1,136 @@
+//! What a run has exercised: how often each fault struck and each rare path ran.
+//!
+//! A simulator that passes without having crashed anybody shows nothing. So a required count of zero makes the verdict
+//! UNKNOWN.
+
+use std::fmt;
+
+macro_rules! counts {
+    ($($name:ident => $text:literal,)*) => {
+        /// Something that is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Count { $(#[doc = $text] $name,)* }
+
+        /// All of them, with the words they are printed in.
+        const ALL: &[(Count, &str)] = &[$((Count::$name, $text),)*];
+    };
+}
+
+counts! {
+    Loss => "messages lost",
+    Duplicate => "messages duplicated",
+    Reordered => "messages overtaken by a later one",
+    HeldBack => "messages held back by a partition until it healed",
+    Partition => "partitions: one server alone",
+    Split => "partitions: two sides",
+    OneWay => "partitions: one way",
+    Bridge => "partitions: bridge",
+    Chain => "partitions: chain",
+    Ring => "partitions: ring",
+    Flapping => "partitions: flapping",
+    SlowLink => "slow links",
+    LinkReset => "connections reset",
+    HandshakeRefused => "handshakes refused",
+    Crash => "power losses of a server",
+    CrashAll => "power losses of all servers at once",
+    CrashInWrite => "power losses in the middle of the disk's work",
+    Pause => "pauses of a server",
+    PauseAfterClock => "pauses between reading the clock and using it",
+    DiskStall => "disks that stood still for seconds",
+    DiskError => "writes or syncs that failed",
+    FailStop => "servers that stopped because their disk failed",
+    DiskFull => "full disks",
+    BitRot => "disks with rotten bits",
+    DamageNoticed => "starts refused because of damage",
+    DamageHarmless => "starts with rotten bits that nobody reads",
+    Misdirected => "misdirected reads",
+    MisdirectedNoticed => "misdirected reads that were noticed",
+    Wipe => "disks wiped",
+    SkewedClock => "servers whose clock runs at another rate",
+    SectorKept => "unsynced sectors kept by a power loss",
+    SectorLost => "unsynced sectors lost in a power loss",
+    NameLost => "unsynced names lost in a power loss",
+    SizeLost => "unsynced file sizes lost in a power loss",
+    TornBatch => "recoveries that cut a torn batch",
+    SegmentBoundary => "recoveries at a segment's boundary",
+    SeveralSegments => "recoveries of several segments",
+    StartFailed => "starts that the disk did not let through",
+    Formed => "clusters formed",
+    FormationFault => "faults while a cluster formed",
+    Election => "elections won",
+    QuorumLost => "leaders that stepped down without a majority",
+    VotesRefused => "polls or elections that a majority refused",
+    NoOutcome => "elections without outcome",
+    Truncation => "logs truncated",
+    LateVote => "late duplicates of votes",
+    Mismatch => "AppendEntries refused for their predecessor",
+    StaleIncarnation => "messages from before a restart",
+    Misbehaved => "misbehaviour reported",
+    Forwarded => "commands passed on by a follower",
+    FollowerRead => "read indexes asked for by a follower",
+    ReadRetried => "reads tried again by their client",
+    WriteRetried => "writes tried again under their session",
+    DroppedReply => "replies dropped",
+    LateCopy => "late copies of a write delivered",
+    DedupHit => "writes that the session recognised",
+    AlreadyAnswered => "writes refused as answered before",
+    DeadlinePassed => "writes refused as too late",
+    Overwritten => "commands whose place another leader's entry took",
+    LeaderChanged => "commands caught by a change of leader",
+    Unknown => "operations whose outcome their client never learned",
+    CertainlyNot => "operations that certainly were not done",
+    Done => "operations done",
+    KeyRotated => "keys given up for a new one",
+    ScanChecked => "scans compared with the reference",
+    LocalRead => "local reads compared with the reference",
+    Linearized => "keys whose history is linearizable",
+    TooHard => "keys whose history was too hard to judge",
+    Converged => "runs that converged after healing",
+    NoMajorityLeft => "runs that ended without a majority of sound disks",
+}
+
+/// What need not happen in every set of runs.
+const OPTIONAL: &[Count] = &[Count::Misbehaved, Count::TooHard, Count::NoMajorityLeft, Count::StaleIncarnation];
+
+/// Counts of one run, or of many.
+#[derive(Clone, Debug)]
+pub(crate) struct Coverage([u64; ALL.len()]);
+
+impl Default for Coverage {
+    fn default() -> Self {
+        Self([0; ALL.len()])
+    }
+}
+
+impl Coverage {
+    pub(crate) fn count(&mut self, what: Count) {
+        self.add(what, 1);
+    }
+
+    pub(crate) fn add(&mut self, what: Count, times: u64) {
+        if let Some(count) = self.0.get_mut(what as usize) {
+            *count += times;
+        }
+    }
+
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0) {
+            *count += more;
+        }
+    }
+
+    /// What is required and never happened.
+    pub(crate) fn missing(&self) -> Vec<&'static str> {
+        let never = ALL.iter().zip(self.0).filter(|((what, _), count)| *count == 0 && !OPTIONAL.contains(what));
+        never.map(|((_, text), _)| *text).collect()
+    }
+}
+
+impl fmt::Display for Coverage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for ((_, text), count) in ALL.iter().zip(self.0) {
+            writeln!(f, "{count:>12}  {text}")?;
+        }
+        Ok(())
+    }
+}

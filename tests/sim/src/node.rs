@@ -1,0 +1,117 @@
+//! A simulated machine: a disk, a clock, and the server's process while it runs.
+
+use std::collections::VecDeque;
+
+use raft_core::{Instant, NodeId};
+use raft_net::{Frame, LinkKind, Welcome};
+use raft_node::{ConnectionId, DiskDone, DiskJob, NodeConfig, PeerIdentity, Server, View};
+use raft_storage::{MemDisk, Storage};
+use raftd::machine::KvMachine;
+use raftd::service::ClientService;
+
+use crate::disk::SimDisk;
+use crate::time::Time;
+
+/// The server that ships.
+pub(crate) type KvServer = Server<KvMachine, ClientService>;
+
+/// A machine.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) config: NodeConfig,
+    pub(crate) disk: MemDisk,
+    pub(crate) process: Option<Box<Process>>,
+    /// How often a process was started here.
+    pub(crate) starts: u64,
+    /// In millionths of the true rate.
+    pub(crate) clock_rate: u64,
+    pub(crate) paused_until: Time,
+    /// The next turn ends right after its clock was read, for so long.
+    pub(crate) pause_after_clock: Option<Time>,
+    /// Until when its disk does nothing.
+    pub(crate) stalled_until: Time,
+    /// The power goes in the middle of the disk's next work; the process starts again after so long.
+    pub(crate) crash_in_write: Option<Time>,
+    pub(crate) is_full: bool,
+    /// The next start reads a wrong sector at its n-th read.
+    pub(crate) misdirect: u64,
+    pub(crate) fate: Fate,
+    /// Whether a start is planned.
+    pub(crate) will_start: bool,
+}
+
+/// What has become of a machine's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// All that was synced is there.
+    Sound,
+    /// Bits have rotted; the server has not been started since.
+    Rotten,
+    /// Bits have rotted, and the server has refused to start.
+    Refused,
+    /// The disk was replaced by an empty one.
+    Wiped,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// Which start of the machine this is; starts that failed count.
+    pub(crate) number: u64,
+    pub(crate) server: KvServer,
+    pub(crate) storage: Storage<SimDisk>,
+    pub(crate) view: View,
+    pub(crate) identity: PeerIdentity,
+    /// When it was started.
+    pub(crate) started: Time,
+    pub(crate) inbox: VecDeque<Happening>,
+    pub(crate) has_turn: bool,
+    pub(crate) alarm: Option<Time>,
+    /// What waits for the disk.
+    pub(crate) jobs: Vec<DiskJob>,
+    /// What the disk is working on.
+    pub(crate) working: Option<Vec<DiskJob>>,
+    pub(crate) disk_rounds: u64,
+    /// A clock that was read before a pause and is used after it.
+    pub(crate) held_clock: Option<Instant>,
+}
+
+/// What a process is told.
+#[derive(Debug)]
+pub(crate) enum Happening {
+    Disk(DiskDone),
+    Peer { from: PeerIdentity, frame: Frame },
+    PeerMet { from: PeerIdentity, client_address: String },
+    PeerLinkLost { peer: NodeId, link: LinkKind },
+    LinkUp { peer: NodeId, welcome: Welcome },
+    LinkLost { peer: NodeId, link: LinkKind },
+    Request { connection: ConnectionId, frame: Frame },
+}
+
+impl Node {
+    pub(crate) fn process(&self, number: u64) -> Option<&Process> {
+        self.process.as_deref().filter(|process| process.number == number)
+    }
+
+    pub(crate) fn process_mut(&mut self, number: u64) -> Option<&mut Process> {
+        self.process.as_deref_mut().filter(|process| process.number == number)
+    }
+
+    /// Whether its process runs and is not paused.
+    pub(crate) fn is_awake(&self, now: Time) -> bool {
+        self.process.is_some() && self.paused_until <= now
+    }
+
+    /// What its process's clock shows.
+    pub(crate) fn clock(&self, started: Time, now: Time) -> Instant {
+        let elapsed = u128::from(now - started) * u128::from(self.clock_rate) / 1_000_000;
+        Instant(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+
+    /// When its process's clock will show `local`.
+    pub(crate) fn moment(&self, started: Time, local: Instant) -> Time {
+        let elapsed = (u128::from(local.0) * 1_000_000).div_ceil(u128::from(self.clock_rate));
+        started.saturating_add(u64::try_from(elapsed).unwrap_or(u64::MAX))
+    }
+}

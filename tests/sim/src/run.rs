@@ -1,0 +1,156 @@
+//! One run from beginning to end: safety under faults, then everything heals and the cluster must live.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use kv_store::{Command, Query};
+
+use crate::checkers::convergence::check_agreed;
+use crate::checkers::{Verdict, Violation};
+use crate::coverage::{Count, Coverage};
+use crate::node::Fate;
+use crate::scenario::Scenario;
+use crate::time::{MILLIS, SECONDS, Time};
+use crate::workload::Request;
+use crate::world::World;
+
+/// How a run ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) violation: Option<Violation>,
+    pub(crate) coverage: Coverage,
+    /// Equal for equal runs.
+    pub(crate) digest: u64,
+    pub(crate) events: u64,
+    pub(crate) simulated: Time,
+    /// How many operations clients have begun.
+    pub(crate) operations: u64,
+    pub(crate) lines: Vec<String>,
+}
+
+/// How long the cluster may take to agree once all faults have ended: ten of its longest election timeouts, and the time
+/// that connections and restarts take besides.
+fn patience(scenario: &Scenario) -> Time {
+    20 * scenario.settings.election_timeout_ms * MILLIS + 5 * SECONDS
+}
+
+/// Plays a scenario. A failed assertion of the servers is a violation like any other.
+pub(crate) fn play(scenario: &Scenario, keeps_lines: bool) -> Ended {
+    let mut world = World::new(scenario.clone(), keeps_lines);
+    let outcome = catch_unwind(AssertUnwindSafe(|| play_phases(&mut world)));
+    if let Err(panic) = outcome {
+        let what = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied())
+            .unwrap_or("no message");
+        world.judge(Err(Violation::new("No assertion fails", what.to_owned())));
+    }
+    let left: u64 = world.clients.iter().map(|client| client.operations_left).sum();
+    let share = world.scenario.operations.div_ceil(world.scenario.clients as u64);
+    let World { violation, coverage, trace, now, clients, .. } = world;
+    Ended {
+        violation,
+        coverage,
+        digest: trace.digest(),
+        events: trace.events,
+        simulated: now,
+        operations: share * clients.len() as u64 - left,
+        lines: trace.into_lines(),
+    }
+}
+
+fn play_phases(world: &mut World) {
+    world.run_until(world.scenario.heal_at);
+    if world.violation.is_some() {
+        return;
+    }
+    world.stop_clients();
+    world.heal();
+    converge(world);
+    serve(world);
+    if world.violation.is_none() {
+        judge_the_whole(world);
+    }
+}
+
+/// All faults are over, and nobody asks for anything: the servers must come to agree.
+fn converge(world: &mut World) {
+    let begin = world.now;
+    let limit = begin + patience(&world.scenario);
+    let step = (world.scenario.settings.election_timeout_ms * MILLIS / 2).max(50 * MILLIS);
+    loop {
+        world.run_until(world.now + step);
+        if world.violation.is_some() {
+            return;
+        }
+        let agreed = check_agreed(&world.nodes, &world.checkers.ledger);
+        match agreed {
+            Ok(()) => {
+                world.coverage.count(Count::Converged);
+                return;
+            }
+            Err(what) if world.now >= limit => {
+                let waited = (world.now - begin) / MILLIS;
+                world.judge(Err(Violation::new("Convergence", format!("{waited} ms after healing {what}"))));
+                return;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// Every server with a sound disk takes a write and a read.
+fn serve(world: &mut World) {
+    let sound: Vec<usize> = (0..world.nodes.len()).filter(|&node| world.node(node).fate == Fate::Sound).collect();
+    for node in sound {
+        let key = Bytes::from_static(b"served");
+        let write = Command::Increment { key: key.clone(), by: 1 };
+        let read = Query::Get { key: key.clone() };
+        for request in [Request::Write(write), Request::Read(read)] {
+            if world.violation.is_some() {
+                return;
+            }
+            let end = world.now + patience(&world.scenario);
+            world.begin(0, request, key.clone(), end - world.now, false, Some(node));
+            while world.now < end
+                && world.clients.first().is_some_and(|client| !client.is_idle())
+                && world.violation.is_none()
+            {
+                world.run_until(world.now + 20 * MILLIS);
+            }
+            if !world.clients.first().is_some_and(|client| client.last_was_done) && world.violation.is_none() {
+                let what = format!("n{} does not serve, though all faults have ended", node + 1);
+                world.judge(Err(Violation::new("Convergence", what)));
+            }
+        }
+    }
+}
+
+/// What can be said at the end only.
+fn judge_the_whole(world: &mut World) {
+    // Answers that are on their way arrive, and requests whose time is over are answered.
+    world.run_until(world.now + 6 * SECONDS);
+    let as_property = |property| move |what| Violation::new(property, what);
+    let checkers = &mut world.checkers;
+    let once = checkers.exactly_once.check_at_end(&checkers.ledger);
+    let linearizable = checkers.linearizable.check(&mut world.coverage);
+    let answered = checkers.answers.check_none_left();
+    let kept_out: Result<(), Violation> =
+        world.nodes.iter().try_for_each(|node| world.checkers.identity.check_kept_out(node));
+    let recomputed = check_hashes(world);
+    world.judge(once.map_err(as_property("Exactly once, and nothing acknowledged is lost")));
+    world.judge(linearizable.map_err(as_property("Linearizability")));
+    world.judge(answered.map_err(as_property("Every request is answered once")));
+    world.judge(kept_out);
+    world.judge(recomputed.map_err(as_property("Equal state at equal index")));
+}
+
+/// The hash that is kept at each change is that of the state.
+fn check_hashes(world: &World) -> Verdict {
+    let reference = world.checkers.ledger.reference();
+    if reference.recompute_hash() == reference.state_hash() {
+        return Ok(());
+    }
+    Err("the hash of the state is not that of its keys".to_owned())
+}

@@ -1,0 +1,715 @@
+//! The simulated world: events in the order of their time, machines, and what lies between them.
+//!
+//! One thread, one queue, no clock but the queue's. Whatever could happen in two orders happens in the one that the seed
+//! draws. The servers are the shipped code: a turn tells [`raft_node::Server`] what has come in, takes its orders and
+//! carries them out, as the node's loop does.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+
+use raft_core::{Body, Instant, Message, NodeId};
+use raft_net::peer::SendRefused;
+use raft_net::{Frame, LinkKind};
+use raft_node::{ConnectionId, DiskJob, NodeConfig, Orders, PeerIdentity, PeerMessage, Serves, work_off};
+use raft_storage::MemDisk;
+
+use crate::checkers::{Checkers, Turn, Violation};
+use crate::client::Client;
+use crate::coverage::{Count, Coverage};
+use crate::network::{KINDS, Network};
+use crate::node::{Fate, Happening, Node, Process};
+use crate::random::Random;
+use crate::scenario::Scenario;
+use crate::time::{MILLIS, SECONDS, Time};
+use crate::trace::Trace;
+
+/// How long the disk rests before the end of the log is marked, as in the node's disk thread.
+const DISK_IDLE: Time = 5 * MILLIS;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A process takes what has come in.
+    Turn { node: usize, process: u64 },
+    /// A process's timer.
+    Wake { node: usize, process: u64 },
+    /// A pause ends.
+    Resume { node: usize },
+    /// The disk has done what it was working on.
+    DiskDone { node: usize, process: u64 },
+    /// The disk has rested.
+    DiskIdle { node: usize, process: u64, round: u64 },
+    /// Something reaches a process.
+    Arrive { node: usize, process: u64, what: Box<Happening> },
+    /// A process dials a peer.
+    Dial { from: usize, to: usize, kind: LinkKind, process: u64 },
+    /// A connection is given up if it is still cut.
+    GiveUp { from: usize, to: usize },
+    /// A server is started.
+    Start { node: usize },
+    /// A client does something.
+    Client { client: usize, serial: u64 },
+    /// A reply reaches a client.
+    Reply { client: usize, connection: ConnectionId, frame: Box<Frame> },
+    /// A fault strikes.
+    Fault(usize),
+    /// A fault ends.
+    FaultOver(usize),
+    /// One beat of a flapping partition.
+    Flap { fault: usize, is_cut: bool },
+}
+
+struct Scheduled {
+    at: Time,
+    order: u64,
+    event: Event,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.order == other.order
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// Everything.
+pub(crate) struct World {
+    pub(crate) now: Time,
+    queue: BinaryHeap<Reverse<Scheduled>>,
+    order: u64,
+    pub(crate) scenario: Scenario,
+    pub(crate) random: Random,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) network: Network,
+    pub(crate) clients: Vec<Client>,
+    /// Which client each connection belongs to, and which process it leads to.
+    pub(crate) connections: BTreeMap<ConnectionId, (usize, usize, u64)>,
+    pub(crate) last_connection: u64,
+    /// How often each slot has got a new key.
+    pub(crate) generations: Vec<u64>,
+    pub(crate) checkers: Checkers,
+    pub(crate) coverage: Coverage,
+    pub(crate) trace: Trace,
+    /// What a partition holds back, until it ends.
+    held_back: Vec<(usize, usize, Event)>,
+    /// What each fault under way has done, so that it can be undone.
+    pub(crate) undo: BTreeMap<usize, crate::faults::Undo>,
+    /// Faults are over.
+    pub(crate) is_healed: bool,
+    /// What is wrong, once something is.
+    pub(crate) violation: Option<Violation>,
+}
+
+impl World {
+    pub(crate) fn new(scenario: Scenario, keeps_lines: bool) -> Self {
+        let count = scenario.nodes;
+        let mut world = Self {
+            now: 0,
+            queue: BinaryHeap::new(),
+            order: 0,
+            random: Random::new(scenario.seed, 2),
+            nodes: (0..count).map(|place| machine(place, &scenario)).collect(),
+            network: Network::new(count),
+            clients: (0..scenario.clients).map(|client| Client::new(client, &scenario)).collect(),
+            connections: BTreeMap::new(),
+            last_connection: 0,
+            generations: vec![0; scenario.settings.keys],
+            checkers: Checkers::new(count),
+            coverage: Coverage::default(),
+            trace: Trace::new(keeps_lines),
+            held_back: Vec::new(),
+            undo: BTreeMap::new(),
+            is_healed: false,
+            violation: None,
+            scenario,
+        };
+        for node in 0..count {
+            let at = world.random.below(SECONDS / 5);
+            world.plan_start(node, at);
+            if world.nodes.get(node).is_some_and(|node| node.clock_rate != 1_000_000) {
+                world.coverage.count(Count::SkewedClock);
+            }
+        }
+        for client in 0..world.clients.len() {
+            let at = world.random.below(SECONDS / 2);
+            world.schedule(at, Event::Client { client, serial: 0 });
+        }
+        for (place, fault) in world.scenario.faults.clone().into_iter().enumerate() {
+            world.schedule(fault.at, Event::Fault(place));
+        }
+        world
+    }
+
+    pub(crate) fn schedule(&mut self, at: Time, event: Event) {
+        self.order += 1;
+        self.queue.push(Reverse(Scheduled { at: at.max(self.now), order: self.order, event }));
+    }
+
+    pub(crate) fn node(&self, node: usize) -> &Node {
+        self.nodes.get(node).expect("a server of this run")
+    }
+
+    pub(crate) fn node_mut(&mut self, node: usize) -> &mut Node {
+        self.nodes.get_mut(node).expect("a server of this run")
+    }
+
+    /// Lets everything happen up to `end`, or until something is wrong.
+    pub(crate) fn run_until(&mut self, end: Time) {
+        while self.violation.is_none() {
+            if !self.queue.peek().is_some_and(|Reverse(next)| next.at <= end) {
+                break;
+            }
+            let Some(Reverse(next)) = self.queue.pop() else { break };
+            self.now = next.at;
+            self.trace.events += 1;
+            self.trace.mix(next.at ^ (event_number(&next.event) << 56));
+            self.happen(next.event);
+        }
+        self.now = self.now.max(end);
+    }
+
+    pub(crate) fn judge(&mut self, verdict: Result<(), Violation>) {
+        if let Err(violation) = verdict
+            && self.violation.is_none()
+        {
+            self.trace.line(self.now, || format!("VIOLATION {violation}"));
+            self.violation = Some(violation);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Turn { node, process } => self.turn(node, process),
+            Event::Wake { node, process } => self.wake(node, process),
+            Event::Resume { node } => self.resume(node),
+            Event::DiskDone { node, process } => self.disk_done(node, process),
+            Event::DiskIdle { node, process, round } => self.disk_idle(node, process, round),
+            Event::Arrive { node, process, what } => self.arrive(node, process, *what),
+            Event::Dial { from, to, kind, process } => self.dial(from, to, kind, process),
+            Event::GiveUp { from, to } => self.give_up(from, to),
+            Event::Start { node } => self.start(node),
+            Event::Client { client, serial } => self.client_acts(client, serial),
+            Event::Reply { client, connection, frame } => self.reply_arrives(client, connection, &frame),
+            Event::Fault(fault) => self.strike(fault),
+            Event::FaultOver(fault) => self.end_fault(fault),
+            Event::Flap { fault, is_cut } => self.flap(fault, is_cut),
+        }
+    }
+
+    // --- processes -----------------------------------------------------------------------------------------------
+
+    fn arrive(&mut self, node: usize, process: u64, what: Happening) {
+        let turn = self.scenario.settings.turn;
+        let now = self.now;
+        let machine = self.node_mut(node);
+        let is_awake = machine.paused_until <= now;
+        let Some(process) = machine.process_mut(process) else { return };
+        process.inbox.push_back(what);
+        if is_awake && !process.has_turn {
+            process.has_turn = true;
+            let number = process.number;
+            self.schedule(now + turn, Event::Turn { node, process: number });
+        }
+    }
+
+    fn wake(&mut self, node: usize, process: u64) {
+        let now = self.now;
+        let machine = self.node_mut(node);
+        let is_awake = machine.paused_until <= now;
+        let Some(running) = machine.process_mut(process) else { return };
+        if running.alarm == Some(now) {
+            running.alarm = None;
+            if is_awake {
+                self.turn(node, process);
+            }
+        }
+    }
+
+    fn resume(&mut self, node: usize) {
+        let now = self.now;
+        let machine = self.node_mut(node);
+        if machine.paused_until > now {
+            return;
+        }
+        if let Some(process) = &mut machine.process {
+            process.has_turn = true;
+            let number = process.number;
+            self.schedule(now, Event::Turn { node, process: number });
+        }
+    }
+
+    /// A process takes what has come in, and its orders are carried out.
+    fn turn(&mut self, node: usize, number: u64) {
+        let now = self.now;
+        let machine = self.node_mut(node);
+        if machine.process(number).is_none() {
+            return;
+        }
+        let Some(mut process) = machine.process.take() else { return };
+        process.has_turn = false;
+        let started = process.started;
+        let clock = machine.clock(started, now);
+        if machine.paused_until > now {
+            machine.process = Some(process);
+            return;
+        }
+        if let Some(lasts) = machine.pause_after_clock.take() {
+            machine.paused_until = now + lasts;
+            process.held_clock = Some(clock);
+            machine.process = Some(process);
+            self.coverage.count(Count::PauseAfterClock);
+            self.schedule(now + lasts, Event::Resume { node });
+            return;
+        }
+        let read = process.held_clock.take().unwrap_or(clock);
+        self.tell(node, &mut process, read, clock);
+        self.carry_out(node, &mut process, clock);
+        self.set_alarm(node, &mut process);
+        self.node_mut(node).process = Some(process);
+    }
+
+    fn tell(&mut self, node: usize, process: &mut Process, first_clock: Instant, clock: Instant) {
+        let mut now = first_clock;
+        let random = &mut self.random;
+        let mut draw = || random.wide();
+        let server = &mut process.server;
+        while let Some(happening) = process.inbox.pop_front() {
+            match happening {
+                Happening::Disk(done) => server.handle_disk(now, done),
+                Happening::Peer { from, frame } => match PeerMessage::from_frame(frame) {
+                    Ok(message) => {
+                        let id = process.identity.id;
+                        self.trace.line(self.now, || format!("{id} ← {} {message}", from.id));
+                        server.handle_peer(now, from, message, &mut draw);
+                    }
+                    Err(error) => {
+                        let what = format!("{} cannot read a message of {}: {error}", process.identity.id, from.id);
+                        self.violation.get_or_insert(Violation::new("Messages are read as they were written", what));
+                    }
+                },
+                Happening::PeerMet { from, client_address } => server.handle_peer_met(from.id, client_address),
+                Happening::PeerLinkLost { peer, link } => server.handle_peer_link_lost(peer, link),
+                Happening::LinkUp { peer, welcome } => server.handle_link_up(peer, welcome),
+                Happening::LinkLost { peer, link } => server.handle_link_lost(now, peer, link),
+                Happening::Request { connection, frame } => {
+                    if !self.connections.contains_key(&connection) {
+                        // Its client has closed it.
+                        continue;
+                    }
+                    self.checkers.answers.asked(node, process.number, connection, &frame);
+                    server.handle_frame(now, connection, frame);
+                }
+            }
+            now = clock;
+        }
+        server.tick(now, &mut draw);
+    }
+
+    fn carry_out(&mut self, node: usize, process: &mut Process, clock: Instant) {
+        loop {
+            let orders = process.server.flush(clock);
+            let turn = Turn { node, number: process.number, server: &process.server, orders: &orders };
+            let verdict = self.checkers.observe(&turn, &mut self.coverage);
+            self.mix_state(process);
+            self.judge(verdict);
+            if orders.is_empty() {
+                break;
+            }
+            let Orders { messages, jobs, replies, events } = orders;
+            for event in &events {
+                let id = process.identity.id;
+                self.trace.line(self.now, || format!("{id} {event}"));
+            }
+            for (to, message) in messages {
+                if let Err(why) = self.send(node, process, to, &message) {
+                    process.server.handle_unsent(clock, to, &message, why);
+                }
+            }
+            process.jobs.extend(jobs);
+            for (connection, frame) in replies.frames {
+                self.send_reply(node, process.number, connection, frame);
+            }
+            for (_, reason) in replies.closed {
+                let what = format!("{} closed a client's connection: {reason}", process.identity.id);
+                self.judge(Err(Violation::new("Clients are understood", what)));
+            }
+        }
+        process.server.renew_view(&mut process.view);
+        self.work_disk(node, process);
+    }
+
+    /// What a process does first: nothing has come in yet, but time has passed.
+    pub(crate) fn first_turn(&mut self, node: usize, process: &mut Process, clock: Instant) {
+        self.tell(node, process, clock, clock);
+        self.carry_out(node, process, clock);
+        self.set_alarm(node, process);
+    }
+
+    fn mix_state(&mut self, process: &Process) {
+        if let Some(raft) = process.server.replica().raft() {
+            self.trace.mix(raft.term().0 ^ (raft.commit_index().0 << 20) ^ (raft.log().last_index().0 << 40));
+        }
+    }
+
+    fn set_alarm(&mut self, node: usize, process: &mut Process) {
+        let wakeup = process.server.next_wakeup();
+        let at = self.node(node).moment(process.started, wakeup).max(self.now + 1);
+        if process.alarm.is_none_or(|alarm| at < alarm) {
+            process.alarm = Some(at);
+            self.schedule(at, Event::Wake { node, process: process.number });
+        }
+    }
+
+    // --- disks ---------------------------------------------------------------------------------------------------
+
+    fn work_disk(&mut self, node: usize, process: &mut Process) {
+        if process.working.is_some() || process.jobs.is_empty() {
+            return;
+        }
+        process.working = Some(std::mem::take(&mut process.jobs));
+        let latency = self.scenario.settings.disk_latency + self.random.below(self.scenario.settings.disk_jitter + 1);
+        let at = (self.now + latency).max(self.node(node).stalled_until);
+        self.schedule(at, Event::DiskDone { node, process: process.number });
+    }
+
+    fn disk_done(&mut self, node: usize, number: u64) {
+        let now = self.now;
+        let machine = self.node_mut(node);
+        if machine.process(number).is_none() {
+            return;
+        }
+        if machine.stalled_until > now {
+            let at = machine.stalled_until;
+            self.schedule(at, Event::DiskDone { node, process: number });
+            return;
+        }
+        if let Some(restart_after) = machine.crash_in_write.take() {
+            self.crash_in_write(node, restart_after);
+            return;
+        }
+        let Some(process) = machine.process_mut(number) else { return };
+        let Some(jobs) = process.working.take() else { return };
+        match work_off(&mut process.storage, jobs.clone()) {
+            Ok(done) => {
+                process.disk_rounds += 1;
+                let round = process.disk_rounds;
+                self.checkers.disks.persisted(node, &jobs);
+                for done in done {
+                    self.arrive(node, number, Happening::Disk(done));
+                }
+                self.schedule(now + DISK_IDLE, Event::DiskIdle { node, process: number, round });
+                if let Some(mut process) = self.node_mut(node).process.take() {
+                    self.work_disk(node, &mut process);
+                    self.node_mut(node).process = Some(process);
+                }
+            }
+            Err(_) => self.fail_stop(node),
+        }
+    }
+
+    fn disk_idle(&mut self, node: usize, number: u64, round: u64) {
+        let now = self.now;
+        let machine = self.node_mut(node);
+        let is_stalled = machine.stalled_until > now;
+        let Some(process) = machine.process_mut(number) else { return };
+        let is_idle = process.disk_rounds == round && process.working.is_none() && process.jobs.is_empty();
+        if is_idle && !is_stalled && process.storage.mark_idle().is_err() {
+            self.fail_stop(node);
+        }
+    }
+
+    /// The disk failed: the server stops at once (rule 1), and is started again later.
+    fn fail_stop(&mut self, node: usize) {
+        self.coverage.count(Count::FailStop);
+        let id = self.node(node).id;
+        self.trace.line(self.now, || format!("{id} stops: its disk failed"));
+        self.end_process(node);
+        let is_full = self.node(node).is_full;
+        if !is_full {
+            self.node(node).disk.heal();
+        }
+        let at = self.now + self.random.between(SECONDS / 10, 2 * SECONDS);
+        self.plan_start(node, at);
+    }
+
+    /// The power goes while the disk is somewhere in the middle of its work.
+    pub(crate) fn crash_in_write(&mut self, node: usize, restart_after: Time) {
+        let calls = self.random.below(8);
+        let machine = self.node_mut(node);
+        if let Some(process) = &mut machine.process
+            && let Some(jobs) = process.working.take()
+        {
+            machine.disk.fail_after(calls);
+            // Nobody hears whether it went well.
+            let _ = work_off(&mut process.storage, jobs);
+            self.coverage.count(Count::CrashInWrite);
+        }
+        self.lose_power(node, restart_after);
+    }
+
+    // --- the network ---------------------------------------------------------------------------------------------
+
+    fn send(&mut self, from: usize, process: &Process, to: NodeId, message: &PeerMessage) -> Result<(), SendRefused> {
+        let place = place_of(to);
+        let kind = message.link();
+        let Some((_, to_process)) = self.network.link(from, place, kind).up else {
+            return Err(SendRefused::NotConnected);
+        };
+        let id = process.identity.id;
+        let settings = &self.scenario.settings;
+        let (mut loss, mut duplicate) = (settings.loss_per_mille, settings.duplicate_per_mille);
+        if self.network.storms > 0 {
+            (loss, duplicate) = (loss.max(200), duplicate.max(200));
+        }
+        if self.is_healed {
+            (loss, duplicate) = (0, 0);
+        }
+        if self.random.chance(loss) {
+            self.coverage.count(Count::Loss);
+            self.trace.line(self.now, || format!("{id} → {to} {message} (lost)"));
+            return Ok(());
+        }
+        self.trace.line(self.now, || format!("{id} → {to} {message}"));
+        let at = self.arrival(from, place, kind);
+        self.transmit(from, place, to_process, process.identity, message, at);
+        // A connection delivers a command once at most, and the node builds on that.
+        let may_repeat = matches!(message, PeerMessage::Raft(_) | PeerMessage::Formation(_));
+        if may_repeat && self.random.chance(duplicate) {
+            self.coverage.count(Count::Duplicate);
+            if matches!(
+                message,
+                PeerMessage::Raft(Message { body: Body::RequestVote { .. } | Body::RequestVoteReply { .. }, .. })
+            ) {
+                self.coverage.count(Count::LateVote);
+            }
+            let later = at + self.random.pick(&[MILLIS, 100 * MILLIS, SECONDS, 5 * SECONDS]);
+            let late = later + self.random.below(SECONDS);
+            self.transmit(from, place, to_process, process.identity, message, late);
+        }
+        Ok(())
+    }
+
+    fn arrival(&mut self, from: usize, to: usize, kind: LinkKind) -> Time {
+        let settings = &self.scenario.settings;
+        let is_ordered = settings.is_ordered;
+        let latency = settings.latency + self.random.below(settings.jitter + 1) + self.network.slowness(from, to);
+        let link = self.network.link(from, to, kind);
+        let mut at = self.now + latency;
+        if is_ordered {
+            at = at.max(link.busy_until);
+        } else if at < link.busy_until {
+            self.coverage.count(Count::Reordered);
+        }
+        link.busy_until = link.busy_until.max(at);
+        at
+    }
+
+    fn transmit(
+        &mut self,
+        from: usize,
+        to: usize,
+        process: u64,
+        sender: PeerIdentity,
+        message: &PeerMessage,
+        at: Time,
+    ) {
+        let what = Box::new(Happening::Peer { from: sender, frame: message.to_frame() });
+        let event = Event::Arrive { node: to, process, what };
+        if !self.network.is_cut(from, to) {
+            self.schedule(at, event);
+        } else if self.scenario.settings.holds_back {
+            self.coverage.count(Count::HeldBack);
+            self.held_back.push((from, to, event));
+        } else {
+            self.coverage.count(Count::Loss);
+        }
+    }
+
+    /// What partitions that have ended held back is on its way again.
+    pub(crate) fn release_held_back(&mut self) {
+        for (from, to, event) in std::mem::take(&mut self.held_back) {
+            if self.network.is_cut(from, to) {
+                self.held_back.push((from, to, event));
+            } else {
+                let at = self.now + self.random.below(50 * MILLIS);
+                self.schedule(at, event);
+            }
+        }
+    }
+
+    /// A connection is made, if both ends are there and each admits the other.
+    fn dial(&mut self, from: usize, to: usize, kind: LinkKind, process: u64) {
+        if self.node(from).process(process).is_none() || self.network.link(from, to, kind).up.is_some() {
+            return;
+        }
+        let is_reachable = !self.network.is_cut(from, to) && !self.network.is_cut(to, from);
+        let met = is_reachable && self.node(from).is_awake(self.now) && self.node(to).is_awake(self.now);
+        if !met || !self.shake_hands(from, to, kind) {
+            let at = self.now + self.random.between(20 * MILLIS, SECONDS / 2);
+            self.schedule(at, Event::Dial { from, to, kind, process });
+        }
+    }
+
+    fn shake_hands(&mut self, from: usize, to: usize, kind: LinkKind) -> bool {
+        let (Some(dialer), Some(acceptor)) = (&self.node(from).process, &self.node(to).process) else { return false };
+        let (dialer_id, acceptor_id) = (dialer.identity.id, acceptor.identity.id);
+        let hello = dialer.view.hello(acceptor_id, kind);
+        let admitted = acceptor.view.admit(&hello, Serves { clients: true, peers: true });
+        let agreed = admitted.and_then(|welcome| dialer.view.check_welcome(acceptor_id, &welcome).map(|()| welcome));
+        let (identity, ends) = (dialer.identity, (dialer.number, acceptor.number));
+        match agreed {
+            Ok(welcome) => {
+                self.network.link(from, to, kind).up = Some(ends);
+                let client_address = address_of(from);
+                self.arrive(to, ends.1, Happening::PeerMet { from: identity, client_address });
+                self.arrive(from, ends.0, Happening::LinkUp { peer: acceptor_id, welcome });
+                // Who was met is dialled at once, as the node's loop does.
+                for kind in KINDS {
+                    self.schedule(self.now, Event::Dial { from: to, to: from, kind, process: ends.1 });
+                }
+                true
+            }
+            Err(refusal) => {
+                self.coverage.count(Count::HandshakeRefused);
+                self.trace.line(self.now, || format!("{acceptor_id} refuses {dialer_id}: {refusal}"));
+                let verdict = self.checkers.identity.refused(self.node(from), self.node(to), &refusal);
+                self.judge(verdict);
+                false
+            }
+        }
+    }
+
+    fn give_up(&mut self, from: usize, to: usize) {
+        if self.network.is_cut(from, to) {
+            for kind in KINDS {
+                self.break_link(from, to, kind);
+            }
+        }
+    }
+
+    /// A connection breaks, and both ends notice, each in its time.
+    pub(crate) fn break_link(&mut self, from: usize, to: usize, kind: LinkKind) {
+        let Some((from_process, to_process)) = self.network.link(from, to, kind).up.take() else { return };
+        let (from_id, to_id) = (self.node(from).id, self.node(to).id);
+        let what = Box::new(Happening::LinkLost { peer: to_id, link: kind });
+        let at = self.now + self.random.below(20 * MILLIS);
+        self.schedule(at, Event::Arrive { node: from, process: from_process, what });
+        let what = Box::new(Happening::PeerLinkLost { peer: from_id, link: kind });
+        let at = self.now + self.random.below(100 * MILLIS);
+        self.schedule(at, Event::Arrive { node: to, process: to_process, what });
+        let at = self.now + self.random.between(20 * MILLIS, SECONDS / 4);
+        self.schedule(at, Event::Dial { from, to, kind, process: from_process });
+    }
+
+    /// All connections of a server whose process has ended.
+    pub(crate) fn break_links_of(&mut self, node: usize) {
+        for other in 0..self.nodes.len() {
+            for kind in KINDS {
+                self.break_link(node, other, kind);
+                self.break_link(other, node, kind);
+            }
+        }
+    }
+
+    pub(crate) fn plan_start(&mut self, node: usize, at: Time) {
+        let machine = self.node_mut(node);
+        if !machine.will_start {
+            machine.will_start = true;
+            self.schedule(at, Event::Start { node });
+        }
+    }
+
+    /// Asks all others to be dialled by a process that has just started, and the other way round.
+    pub(crate) fn dial_everybody(&mut self, node: usize, process: u64) {
+        for other in (0..self.nodes.len()).filter(|&other| other != node) {
+            for kind in KINDS {
+                let at = self.now + self.random.below(5 * MILLIS);
+                self.schedule(at, Event::Dial { from: node, to: other, kind, process });
+            }
+        }
+    }
+}
+
+/// Where clients reach a server.
+pub(crate) fn address_of(node: usize) -> String {
+    format!("n{}:7001", node + 1)
+}
+
+/// The place of a server among the machines.
+pub(crate) fn place_of(id: NodeId) -> usize {
+    usize::try_from(id.as_u64()).unwrap_or(usize::MAX) - 1
+}
+
+fn node_id(place: usize) -> NodeId {
+    NodeId::new(place as u64 + 1).expect("counted from 1")
+}
+
+fn machine(place: usize, scenario: &Scenario) -> Node {
+    use std::time::Duration;
+
+    let id = node_id(place);
+    let settings = &scenario.settings;
+    let mut config = NodeConfig::new(id, "", address_of(place));
+    config.cluster = (0..scenario.nodes).map(|node| (node_id(node), format!("n{}:7002", node + 1))).collect();
+    config.election_timeout_min = Duration::from_millis(settings.election_timeout_ms);
+    config.election_timeout_max = Duration::from_millis(2 * settings.election_timeout_ms);
+    config.heartbeat_interval = Duration::from_millis(settings.heartbeat_ms);
+    config.segment_size_bytes = settings.segment_bytes;
+    Node {
+        id,
+        config,
+        disk: MemDisk::new(),
+        process: None,
+        starts: 0,
+        clock_rate: settings.clock_rates.get(place).copied().unwrap_or(1_000_000),
+        paused_until: 0,
+        pause_after_clock: None,
+        stalled_until: 0,
+        crash_in_write: None,
+        is_full: false,
+        misdirect: 0,
+        fate: Fate::Sound,
+        will_start: false,
+    }
+}
+
+/// For the digest of a run.
+const fn event_number(event: &Event) -> u64 {
+    match event {
+        Event::Turn { node, .. } => 0x10 + *node as u64,
+        Event::Wake { node, .. } => 0x20 + *node as u64,
+        Event::Resume { node } => 0x30 + *node as u64,
+        Event::DiskDone { node, .. } => 0x40 + *node as u64,
+        Event::DiskIdle { node, .. } => 0x50 + *node as u64,
+        Event::Arrive { node, .. } => 0x60 + *node as u64,
+        Event::Dial { from, .. } => 0x70 + *from as u64,
+        Event::GiveUp { from, .. } => 0x80 + *from as u64,
+        Event::Start { node } => 0x90 + *node as u64,
+        Event::Client { client, .. } => 0xa0 + *client as u64,
+        Event::Reply { client, .. } => 0xb0 + *client as u64,
+        Event::Fault(_) => 0xc0,
+        Event::FaultOver(_) => 0xd0,
+        Event::Flap { .. } => 0xe0,
+    }
+}
+
+/// The jobs that carry entries or hard state.
+pub(crate) fn writes_in(jobs: &[DiskJob]) -> impl Iterator<Item = &raft_core::Write> {
+    jobs.iter().filter_map(|job| match job {
+        DiskJob::Write(write) => Some(write),
+        DiskJob::Formation(_) => None,
+    })
+}
