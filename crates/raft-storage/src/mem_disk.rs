@@ -365,8 +365,8 @@ impl DiskFile for MemFile {
         let mut state = self.disk.lock();
         let outcome = state.count_call();
         let file = state.files.get_mut(&self.id).ok_or_else(Self::gone)?;
-        // A write that fails has written some of it.
-        let arrived = if outcome.is_ok() { bytes.len() } else { bytes.len() / 2 };
+        // A write that fails has written some of it; whole sectors, since the page cache takes no less.
+        let arrived = if outcome.is_ok() { bytes.len() } else { bytes.len() / 2 / SECTOR_BYTES * SECTOR_BYTES };
         file.write(offset, bytes.get(..arrived).unwrap_or_default());
         outcome
     }

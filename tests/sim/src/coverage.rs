@@ -75,7 +75,6 @@ counts! {
     DedupHit => "writes that the session recognised",
     AlreadyAnswered => "writes refused as answered before",
     DeadlinePassed => "writes refused as too late",
-    Overwritten => "commands whose place another leader's entry took",
     LeaderChanged => "commands caught by a change of leader",
     Unknown => "operations whose outcome their client never learned",
     CertainlyNot => "operations that certainly were not done",

@@ -34,6 +34,9 @@ fn patience(scenario: &Scenario) -> Time {
     20 * scenario.settings.election_timeout_ms * MILLIS + 5 * SECONDS
 }
 
+/// How long clients may take for what they had left to do.
+const MOST_TO_FINISH: Time = 120 * SECONDS;
+
 /// Plays a scenario. A failed assertion of the servers is a violation like any other.
 pub(crate) fn play(scenario: &Scenario, keeps_lines: bool) -> Ended {
     let mut world = World::new(scenario.clone(), keeps_lines);
@@ -69,6 +72,7 @@ fn play_phases(world: &mut World) {
     world.heal();
     converge(world);
     serve(world);
+    finish(world);
     if world.violation.is_none() {
         judge_the_whole(world);
     }
@@ -124,6 +128,20 @@ fn serve(world: &mut World) {
                 world.judge(Err(Violation::new("Convergence", what)));
             }
         }
+    }
+}
+
+/// Clients do what the faults kept them from; a healthy cluster lets them.
+fn finish(world: &mut World) {
+    world.resume_clients();
+    let limit = world.now + MOST_TO_FINISH;
+    let has_more = |world: &World| world.clients.iter().any(|client| client.operations_left > 0 || !client.is_idle());
+    while world.violation.is_none() && has_more(world) {
+        if world.now >= limit {
+            let what = "clients cannot finish, though all faults have ended".to_owned();
+            world.judge(Err(Violation::new("Convergence", what)));
+        }
+        world.run_until(world.now + 100 * MILLIS);
     }
 }
 

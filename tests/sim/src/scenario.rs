@@ -198,7 +198,7 @@ fn draw_faults(random: &mut Random) -> Vec<PlannedFault> {
     let enabled_per_mille = random.pick(&[150, 300, 500, 900]);
     let enabled: Vec<(FaultKind, u64)> = KINDS.iter().copied().filter(|_| random.chance(enabled_per_mille)).collect();
     let total: u64 = enabled.iter().map(|(_, weight)| weight).sum();
-    let pause = random.pick(&[SECONDS / 2, SECONDS, 2 * SECONDS, 5 * SECONDS, 20 * SECONDS]);
+    let pause = random.pick(&[SECONDS, 2 * SECONDS, 3 * SECONDS, 5 * SECONDS, 20 * SECONDS]);
     let mut faults = Vec::new();
     // Some runs begin their faults before the cluster has formed.
     let mut at = if random.chance(200) { 0 } else { 2 * SECONDS };

@@ -28,14 +28,14 @@ enum Use {
     List,
 }
 
-/// The name of a key: its use and slot, and how often the slot has got a new one.
+/// The name of a key: its use and slot, and how often the slot has got a new one. None begins with another.
 pub(crate) fn key_name(slot: usize, generation: u64) -> Bytes {
     let letter = match use_of(slot) {
         Use::Register => 'r',
         Use::Counter => 'c',
         Use::List => 'l',
     };
-    format!("{letter}{slot:02}/{generation}").into()
+    format!("{letter}{slot:02}/{generation}.").into()
 }
 
 const fn use_of(slot: usize) -> Use {
@@ -97,7 +97,7 @@ fn draw_register_write(random: &mut Random, key: Bytes, seen: Option<&Bytes>, un
             let expected = seen.cloned().unwrap_or_else(|| Bytes::from_static(b"t0"));
             Command::CompareAndSwap { key, expected, new: value }
         }
-        18 => Command::DeletePrefix { prefix: key.slice(..4) },
+        18 => Command::DeletePrefix { prefix: key },
         _ => Command::Increment { key, by: 1 },
     }
 }

@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) undo: BTreeMap<usize, crate::faults::Undo>,
     /// Faults are over.
     pub(crate) is_healed: bool,
+    /// Nobody asks for anything.
+    pub(crate) clients_have_stopped: bool,
     /// What is wrong, once something is.
     pub(crate) violation: Option<Violation>,
 }
@@ -133,6 +135,7 @@ impl World {
             held_back: Vec::new(),
             undo: BTreeMap::new(),
             is_healed: false,
+            clients_have_stopped: false,
             violation: None,
             scenario,
         };
