@@ -6,6 +6,8 @@
 mod cargo;
 mod ci;
 mod cluster;
+mod mutants;
+mod sim;
 
 use std::process::ExitCode;
 
@@ -24,8 +26,8 @@ enum Task {
     Cluster(cluster::Arguments),
     /// The gate: fmt, clippy, docs, tests
     Ci,
-    /// The simulator (not there yet)
-    Sim(Unfinished),
+    /// The simulator: whole clusters under faults, judged by checkers; `--mutants` plants bugs for it to find
+    Sim(sim::Arguments),
     /// This database and etcd side by side (not there yet)
     Bench(Unfinished),
     /// Internal: the parent of a cluster's servers
@@ -47,7 +49,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Cluster(arguments) => cluster::run(&arguments),
         Task::Ci => ci::run(),
-        Task::Sim(_) => Err(anyhow::anyhow!("there is no simulator yet; `cargo test --workspace` runs what there is")),
+        Task::Sim(arguments) => sim::run(&arguments),
         Task::Bench(_) => Err(anyhow::anyhow!("there is no comparison yet; try `raftctl bench` on a running cluster")),
         Task::Supervise(arguments) => cluster::supervise(&arguments),
         Task::Serve(arguments) => cluster::serve(&arguments),

@@ -178,7 +178,6 @@ impl World {
         let floor = self.checkers.real_time.floor();
         let deadline = self.now + patience;
         let short_per_mille = if only.is_some() { 0 } else { self.scenario.settings.short_deadline_per_mille };
-        let now = self.now;
         let this = self.client(client);
         this.last_was_done = false;
         // A write needs its session's birth, and so a handshake, before it can be made.
@@ -205,8 +204,14 @@ impl World {
             self.connect(client, node);
         }
         self.prepare_write(client, is_short, patience);
-        self.trace.line(now, || format!("c{client} begins"));
+        self.trace_beginning(client);
         self.try_once(client);
+    }
+
+    fn trace_beginning(&mut self, client: usize) {
+        let now = self.now;
+        let call = self.clients.get(client).and_then(|this| this.call.as_ref());
+        self.trace.line(now, || format!("c{client} asks: {:?}", call.map(|call| &call.request)));
     }
 
     /// Makes the envelope of a write: the same bytes in all tries.
@@ -222,7 +227,7 @@ impl World {
         let allowed = if is_short { this.random.below(200 * MILLIS) } else { 2 * patience + SECONDS };
         let session = SessionHeader {
             client: this.session,
-            birth: this.birth.unwrap_or_default(),
+            birth: *this.birth.get_or_insert(Stamp(0)),
             sequence,
             lowest_unanswered: sequence,
             deadline: cluster_time.plus_ns(allowed),
@@ -340,6 +345,8 @@ impl World {
             self.judge(Err(Violation::new("Clients are understood", "a response does not decode".to_owned())));
             return;
         };
+        let now = self.now;
+        self.trace.line(now, || format!("c{client} is answered: {:?}", response.body));
         let nodes = self.nodes.len() as u64;
         let this = self.client(client);
         if let Some(leader) = response.leader.as_ref().filter(|leader| leader.id <= nodes) {

@@ -28,6 +28,8 @@ counts! {
     Chain => "partitions: chain",
     Ring => "partitions: ring",
     Flapping => "partitions: flapping",
+    FrozenLeader => "leaders that stood still, cut off",
+    DeafLeader => "leaders that were heard and heard nobody, for long",
     SlowLink => "slow links",
     LinkReset => "connections reset",
     HandshakeRefused => "handshakes refused",

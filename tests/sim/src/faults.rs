@@ -42,6 +42,7 @@ impl World {
             FaultKind::Pause | FaultKind::PauseAfterClock => self.strike_pause(node, &fault),
             FaultKind::Isolate
             | FaultKind::IsolateLeader
+            | FaultKind::FreezeLeader
             | FaultKind::Split
             | FaultKind::OneWay
             | FaultKind::Bridge
@@ -163,7 +164,8 @@ impl World {
 
     /// Bits of the synced data of a server flip while it is off. More than a minority is not survivable, so not done.
     fn strike_rot(&mut self, node: usize, choice: &mut Random, fault: &PlannedFault) {
-        if self.lost_for_good() >= self.scenario.tolerated() || self.node(node).fate != Fate::Sound {
+        let has_formed = self.checkers.ledger.length() > 0;
+        if !has_formed || self.lost_for_good() >= self.scenario.tolerated() || self.node(node).fate != Fate::Sound {
             return;
         }
         self.lose_power(node, fault.lasts.min(2 * SECONDS));
@@ -173,10 +175,17 @@ impl World {
         if names.is_empty() {
             return;
         }
-        let name = choice.pick(&names.iter().map(String::as_str).collect::<Vec<_>>()).to_owned();
+        // The end of the log is where damage is mistaken for an interrupted write.
+        let last = names.iter().rfind(|name| name.starts_with("log-")).filter(|_| choice.chance(400)).cloned();
+        let name =
+            last.unwrap_or_else(|| choice.pick(&names.iter().map(String::as_str).collect::<Vec<_>>()).to_owned());
         let Some(mut bytes) = machine.disk.contents(&name).filter(|bytes| !bytes.is_empty()) else { return };
+        let last_batch = last_batch_in(&bytes).filter(|_| choice.chance(500));
         for _ in 0..choice.between(1, 3) {
-            let place = choice.place(bytes.len());
+            let place = match last_batch {
+                Some(at) => at + choice.place(100),
+                None => choice.place(bytes.len()),
+            };
             if let Some(byte) = bytes.get_mut(place) {
                 *byte ^= 1 << choice.below(8);
             }
@@ -205,7 +214,8 @@ impl World {
 
     fn strike_partition(&mut self, place: usize, node: usize, choice: &mut Random, fault: &PlannedFault) {
         let count = self.nodes.len();
-        let node = if fault.kind == FaultKind::IsolateLeader { self.leader().unwrap_or(node) } else { node };
+        let is_of_leader = matches!(fault.kind, FaultKind::IsolateLeader | FaultKind::FreezeLeader);
+        let node = if is_of_leader { self.leader().unwrap_or(node) } else { node };
         let reaches = |from: usize, to: usize, sides: u64| -> bool {
             let near = |one: usize, other: usize| one.abs_diff(other) == 1;
             match fault.kind {
@@ -230,10 +240,18 @@ impl World {
             FaultKind::Bridge => Count::Bridge,
             FaultKind::Chain => Count::Chain,
             FaultKind::Ring => Count::Ring,
+            FaultKind::FreezeLeader => Count::FrozenLeader,
             _ => Count::Partition,
         });
         self.cut_all(&cuts);
         self.undo_later(place, Undo { cuts, ..Undo::default() }, fault);
+        if fault.kind == FaultKind::FreezeLeader {
+            // Long enough for another to lead and to be written to, short enough for clients to wait for the answer.
+            let longest = 2 * self.scenario.settings.election_timeout_ms * MILLIS;
+            let until = self.now + choice.between(longest, longest + SECONDS + SECONDS / 2);
+            self.node_mut(node).paused_until = until;
+            self.schedule(until, Event::Resume { node });
+        }
     }
 
     fn cut_all(&mut self, cuts: &[(usize, usize)]) {
@@ -346,4 +364,11 @@ impl World {
             }
         }
     }
+}
+
+/// Where the last batch of a segment begins: each begins with the segment's id.
+fn last_batch_in(segment: &[u8]) -> Option<usize> {
+    let id = segment.get(40..56)?;
+    let batches = segment.chunks(512).enumerate().skip(1).filter(|(_, sector)| sector.get(..16) == Some(id));
+    batches.map(|(sector, _)| sector * 512).max()
 }

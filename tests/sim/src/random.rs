@@ -30,7 +30,7 @@ impl Random {
 
     /// A number below `limit`; 0 if that is 0.
     pub(crate) fn below(&mut self, limit: u64) -> u64 {
-        let high = u128::from(self.bits()) * u128::from(limit) >> 64;
+        let high = (u128::from(self.bits()) * u128::from(limit)) >> 64;
         u64::try_from(high).unwrap_or_default()
     }
 

@@ -72,6 +72,9 @@ fn play_phases(world: &mut World) {
     world.heal();
     converge(world);
     serve(world);
+    if world.scenario.seed.is_multiple_of(8) {
+        deafen_leader(world);
+    }
     finish(world);
     if world.violation.is_none() {
         judge_the_whole(world);
@@ -129,6 +132,32 @@ fn serve(world: &mut World) {
             }
         }
     }
+}
+
+/// A leader is heard by everybody and hears nobody, for good. PreVote alone would let it lead for ever (rule 12): it must
+/// step down, and the others must serve.
+fn deafen_leader(world: &mut World) {
+    let Some(leader) = world.leader().filter(|_| world.violation.is_none()) else { return };
+    let sound = world.nodes.iter().filter(|node| node.fate == Fate::Sound).count();
+    if (sound - 1) * 2 <= world.nodes.len() {
+        return;
+    }
+    world.coverage.count(Count::DeafLeader);
+    for other in (0..world.nodes.len()).filter(|&other| other != leader) {
+        world.network.cut(other, leader);
+    }
+    let limit = world.now + patience(&world.scenario);
+    while world.violation.is_none() && world.leader().is_none_or(|now| now == leader) {
+        if world.now >= limit {
+            let what = format!("n{} hears nobody, and no other leads", leader + 1);
+            world.judge(Err(Violation::new("Convergence", what)));
+        }
+        world.run_until(world.now + 50 * MILLIS);
+    }
+    world.network.heal();
+    world.release_held_back();
+    converge(world);
+    serve(world);
 }
 
 /// Clients do what the faults kept them from; a healthy cluster lets them.

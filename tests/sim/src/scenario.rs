@@ -82,6 +82,8 @@ pub(crate) enum FaultKind {
     Isolate,
     /// The leader without any peer.
     IsolateLeader,
+    /// The leader stands still, without any peer; when it wakes, it does not know that another leads.
+    FreezeLeader,
     /// Two sides.
     Split,
     /// A server that sends and hears nothing, or the other way round.
@@ -123,6 +125,7 @@ const KINDS: &[(FaultKind, u64)] = &[
     (FaultKind::PauseAfterClock, 8),
     (FaultKind::Isolate, 6),
     (FaultKind::IsolateLeader, 8),
+    (FaultKind::FreezeLeader, 10),
     (FaultKind::Split, 6),
     (FaultKind::OneWay, 6),
     (FaultKind::Bridge, 3),

@@ -111,8 +111,11 @@ impl Disks {
         let confirmed = (shadow.hard_state, shadow.log.last().map(|entry| entry.position));
         let mut later = shadow.clone();
         for write in std::mem::take(&mut shadow.on_the_way) {
+            // A write too large for one batch takes several; a crash in between keeps those that came first.
+            let cut_to =
+                write.truncate_from.map_or(later.log.len(), |from| usize::try_from(from.0 - 1).unwrap_or(usize::MAX));
             later.take(write);
-            log_is_known |= found == later.log;
+            log_is_known |= found.len() >= cut_to && later.log.get(..found.len()) == Some(found.as_slice());
             hard_state_is_known |= hard_state == later.hard_state;
         }
         if !log_is_known || !hard_state_is_known {

@@ -6,7 +6,7 @@ use super::Violation;
 use crate::node::{Fate, Node};
 
 /// Keeps nothing.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Identity;
 
 impl Identity {

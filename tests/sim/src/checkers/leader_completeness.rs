@@ -6,7 +6,7 @@ use super::ledger::Ledger;
 use super::{Turn, Verdict};
 
 /// Keeps nothing: the ledger knows what is committed.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct LeaderCompleteness;
 
 impl LeaderCompleteness {

@@ -21,6 +21,8 @@ pub(crate) type WriteId = (ClientId, u64);
 #[derive(Debug)]
 pub(crate) struct Ledger {
     entries: Vec<Entry>,
+    /// In which term each was committed, at the latest.
+    committed_in: Vec<Term>,
     /// How far each server has been compared.
     compared: Vec<LogIndex>,
     reference: KvStore,
@@ -45,6 +47,7 @@ impl Ledger {
     pub(crate) fn new(nodes: usize) -> Self {
         Self {
             entries: Vec::new(),
+            committed_in: Vec::new(),
             compared: vec![LogIndex(0); nodes],
             reference: KvStore::new(Limits::default()),
             hashes: Vec::new(),
@@ -70,9 +73,10 @@ impl Ledger {
         self.entries.last()
     }
 
-    /// The last committed entry of a term before `term`.
+    /// The last entry that was committed in a term before `term`. What counts is when it was committed: an entry of an
+    /// earlier term may be committed by a later leader.
     pub(crate) fn last_committed_before(&self, term: Term) -> Option<LogPosition> {
-        let until = self.entries.partition_point(|entry| entry.position.term < term);
+        let until = self.committed_in.partition_point(|&committed| committed < term);
         until.checked_sub(1).and_then(|last| self.entries.get(last)).map(|entry| entry.position)
     }
 
@@ -119,7 +123,7 @@ impl Ledger {
                         known.position
                     ));
                 }
-                None => self.append(entry, coverage)?,
+                None => self.append(entry, raft.term(), coverage)?,
             }
         }
         if let Some(compared) = self.compared.get_mut(turn.node) {
@@ -128,13 +132,15 @@ impl Ledger {
         Ok(())
     }
 
-    fn append(&mut self, entry: &Entry, coverage: &mut Coverage) -> Verdict {
+    fn append(&mut self, entry: &Entry, term: Term, coverage: &mut Coverage) -> Verdict {
         if let Some(last) = self.entries.last()
             && (entry.stamp < last.stamp || entry.position.term < last.position.term)
         {
             return Err(format!("entry {} has an earlier stamp or term than the one before it", entry.position));
         }
         self.entries.push(entry.clone());
+        let before = self.committed_in.last().copied().unwrap_or(Term(0));
+        self.committed_in.push(before.max(term));
         if let Payload::Command(command) = &entry.payload {
             self.apply(entry, command, coverage)?;
         }

@@ -4,6 +4,7 @@
 //! anything: without them the run would be the same.
 
 pub(crate) mod answers;
+pub(crate) mod commit_rule;
 pub(crate) mod convergence;
 pub(crate) mod disks;
 pub(crate) mod election_safety;
@@ -79,6 +80,7 @@ impl Turn<'_> {
 pub(crate) struct Checkers {
     election_safety: election_safety::ElectionSafety,
     leader_append_only: leader_append_only::LeaderAppendOnly,
+    commit_rule: commit_rule::CommitRule,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
     monotone: monotone::Monotone,
@@ -98,15 +100,16 @@ impl Checkers {
         Self {
             election_safety: election_safety::ElectionSafety::default(),
             leader_append_only: leader_append_only::LeaderAppendOnly::new(nodes),
+            commit_rule: commit_rule::CommitRule::new(nodes),
             log_matching: log_matching::LogMatching::default(),
-            leader_completeness: leader_completeness::LeaderCompleteness::default(),
+            leader_completeness: leader_completeness::LeaderCompleteness,
             monotone: monotone::Monotone::new(nodes),
             one_vote: one_vote::OneVote::new(nodes),
             ledger: ledger::Ledger::new(nodes),
             disks: disks::Disks::new(nodes),
-            state_hash: state_hash::StateHashes::default(),
+            state_hash: state_hash::StateHashes,
             answers: answers::Answers::default(),
-            identity: identity::Identity::default(),
+            identity: identity::Identity,
             real_time: real_time::RealTime::default(),
             linearizable: linearizable::Linearizable::default(),
             exactly_once: exactly_once::ExactlyOnce::default(),
@@ -134,6 +137,7 @@ impl Checkers {
         self.election_safety.observe(turn).map_err(named("Election Safety"))?;
         self.log_matching.observe(turn).map_err(named("Log Matching"))?;
         self.leader_append_only.observe(turn).map_err(named("Leader Append-Only"))?;
+        self.commit_rule.observe(turn).map_err(named("A leader commits by entries of its own term"))?;
         self.monotone.observe(turn).map_err(named("Terms, commit and applied index never go back"))?;
         let before = self.ledger.length();
         self.ledger.observe(turn, coverage).map_err(named("State Machine Safety"))?;

@@ -4,7 +4,7 @@ use super::ledger::Ledger;
 use super::{Turn, Verdict};
 
 /// Keeps nothing: the ledger knows the hash after each entry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct StateHashes;
 
 impl StateHashes {
