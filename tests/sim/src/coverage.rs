@@ -66,7 +66,6 @@ counts! {
     Truncation => "logs truncated",
     LateVote => "late duplicates of votes",
     Mismatch => "AppendEntries refused for their predecessor",
-    StaleIncarnation => "messages from before a restart",
     Misbehaved => "misbehaviour reported",
     Forwarded => "commands passed on by a follower",
     FollowerRead => "read indexes asked for by a follower",
@@ -87,11 +86,11 @@ counts! {
     Linearized => "keys whose history is linearizable",
     TooHard => "keys whose history was too hard to judge",
     Converged => "runs that converged after healing",
-    NoMajorityLeft => "runs that ended without a majority of sound disks",
 }
 
-/// What need not happen in every set of runs.
-const OPTIONAL: &[Count] = &[Count::Misbehaved, Count::TooHard, Count::NoMajorityLeft, Count::StaleIncarnation];
+/// What need not happen in every set of runs: what no sound server does, and file sizes, which change only in the moment
+/// a segment is made (one run in a thousand meets it).
+const OPTIONAL: &[Count] = &[Count::Misbehaved, Count::TooHard, Count::SizeLost];
 
 /// Counts of one run, or of many.
 #[derive(Clone, Debug)]

@@ -246,9 +246,10 @@ impl World {
         self.cut_all(&cuts);
         self.undo_later(place, Undo { cuts, ..Undo::default() }, fault);
         if fault.kind == FaultKind::FreezeLeader {
-            // Long enough for another to lead and to be written to, short enough for clients to wait for the answer.
-            let longest = 2 * self.scenario.settings.election_timeout_ms * MILLIS;
-            let until = self.now + choice.between(longest, longest + SECONDS + SECONDS / 2);
+            // Long enough for another to lead and to be written to; mostly so short that it does not yet step down by itself.
+            let shortest = self.scenario.settings.election_timeout_ms * MILLIS;
+            let longest = 2 * shortest + if choice.chance(300) { SECONDS } else { 0 };
+            let until = self.now + choice.between(shortest + shortest / 4, longest);
             self.node_mut(node).paused_until = until;
             self.schedule(until, Event::Resume { node });
         }

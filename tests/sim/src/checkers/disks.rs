@@ -29,6 +29,8 @@ struct Shadow {
     /// Handed out and not confirmed.
     on_the_way: VecDeque<Write>,
     is_formed: bool,
+    /// What the disk had confirmed when it was wiped: it counted, rightly, for whoever had heard of it by then.
+    wiped: Vec<Entry>,
 }
 
 impl Shadow {
@@ -44,7 +46,8 @@ impl Shadow {
 
     fn has(&self, entry: &Entry) -> bool {
         let place = usize::try_from(entry.position.index.0 - 1).unwrap_or(usize::MAX);
-        self.log.get(place).is_some_and(|ours| ours.position == entry.position)
+        let is_in = |log: &Vec<Entry>| log.get(place).is_some_and(|ours| ours.position == entry.position);
+        is_in(&self.log) || is_in(&self.wiped)
     }
 }
 
@@ -94,7 +97,7 @@ impl Disks {
     ) -> Result<(), Violation> {
         let Some(shadow) = self.shadows.get_mut(node) else { return Ok(()) };
         if is_wiped {
-            *shadow = Shadow::default();
+            *shadow = Shadow { wiped: std::mem::take(&mut shadow.log), ..Shadow::default() };
         }
         let Some(raft) = replica.raft() else {
             if shadow.is_formed || !shadow.log.is_empty() {
@@ -129,7 +132,7 @@ impl Disks {
             return Err(Violation::new(CONFIRMED, what));
         }
         // What was found counts as confirmed from now on: recovery made it durable.
-        *shadow = Shadow { hard_state, log: found, on_the_way: VecDeque::new(), is_formed: true };
+        *shadow = Shadow { hard_state, log: found, is_formed: true, ..Shadow::default() };
         Ok(())
     }
 }
