@@ -17,7 +17,18 @@ pub struct FsDisk {
     directory: PathBuf,
     access: Access,
     /// The lock goes with the file handle, whatever ends the process.
-    _lock: Option<File>,
+    lock: Option<File>,
+}
+
+/// Gives the lock back at once. Closing the file alone would not: a process that another thread is just starting has a
+/// copy of the handle until it executes its program.
+impl Drop for FsDisk {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // If it fails, closing the file gives it back a moment later.
+            let _ = lock.unlock();
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +49,7 @@ impl FsDisk {
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let lock = lock.map_err(cannot_open("open", shown(&lock_path)))?;
         let lock = take_lock(lock, &directory)?;
-        Ok(Self { directory, access: Access::ReadWrite, _lock: Some(lock) })
+        Ok(Self { directory, access: Access::ReadWrite, lock: Some(lock) })
     }
 
     /// Opens the directory at `path` for [`crate::read_log`]: locks it, and refuses every change.
@@ -55,7 +66,7 @@ impl FsDisk {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(OpenError::Io { path: shown(&lock_path), action: "open", source }),
         };
-        Ok(Self { directory, access: Access::ReadOnly, _lock: lock })
+        Ok(Self { directory, access: Access::ReadOnly, lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {
