@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, anyhow, bail};
 
@@ -35,6 +35,18 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(program);
     command.current_dir(workspace_root());
     command
+}
+
+/// Builds a test program in the profile for them and hands it its arguments; its exit code is ours.
+///
+/// # Errors
+/// If cargo cannot be started.
+pub(crate) fn run_in_profile_sim(package: &str, program: &str, arguments: &[String]) -> Result<ExitCode> {
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--profile", "sim", "-p", package, "--bin", program, "--"]).args(arguments);
+    let status = command.status().context("cargo cannot be started")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+    Ok(ExitCode::from(code))
 }
 
 /// Builds the server and its client; cargo's own words go to standard error, where the user sees them.

@@ -59,6 +59,12 @@ const STEPS: &[Step] = &[
         ],
         environment: &[],
     },
+    // The scopes of `cargo xtask model` that take seconds, and some of the others.
+    Step {
+        name: "model",
+        arguments: &["run", "--profile", "sim", "-p", "raftd-model", "--bin", "model", "--", "--states", "4000000"],
+        environment: &[],
+    },
 ];
 
 /// Runs all steps.

@@ -28,6 +28,8 @@ enum Task {
     Ci,
     /// The simulator: whole clusters under faults, judged by checkers; `--mutants` plants bugs for it to find
     Sim(sim::Arguments),
+    /// The model checker: every order of what can happen to three servers, within bounds
+    Model(sim::ModelArguments),
     /// This database and etcd side by side (not there yet)
     Bench(Unfinished),
     /// Internal: the parent of a cluster's servers
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Task::Cluster(arguments) => cluster::run(&arguments),
         Task::Ci => ci::run(),
         Task::Sim(arguments) => sim::run(&arguments),
+        Task::Model(arguments) => sim::run_model(&arguments),
         Task::Bench(_) => Err(anyhow::anyhow!("there is no comparison yet; try `raftctl bench` on a running cluster")),
         Task::Supervise(arguments) => cluster::supervise(&arguments),
         Task::Serve(arguments) => cluster::serve(&arguments),

@@ -1,13 +1,22 @@
 //! `cargo xtask sim`: builds the simulator in its profile and hands it the command line; with `--mutants`, shows that it
-//! finds bugs.
+//! finds bugs. `cargo xtask model` does the same for the model checker.
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
 
-use crate::cargo::cargo;
+use crate::cargo::run_in_profile_sim;
 use crate::mutants;
+
+/// Handed to the model checker as they are; `cargo xtask model --help` is its help.
+#[derive(clap::Args)]
+#[command(disable_help_flag = true)]
+pub(crate) struct ModelArguments {
+    /// What the model checker takes: `[SCOPE ..] [--states N]`, ..
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
 
 /// Handed to the simulator as they are; `cargo xtask sim --help` is its help.
 #[derive(clap::Args)]
@@ -43,9 +52,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         let chosen = MutantArguments::parse_from(std::iter::once(&program).chain(names));
         return mutants::run(&chosen.names, chosen.seeds, chosen.markdown);
     }
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--profile", "sim", "-p", "raftd-sim", "--bin", "sim", "--"]).args(rest);
-    let status = command.status().context("cargo cannot be started")?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    run_in_profile_sim("raftd-sim", "sim", rest)
+}
+
+/// Runs the model checker. Its exit code is ours: 0 passed, 1 failed, 3 UNKNOWN.
+///
+/// # Errors
+/// If cargo cannot be started.
+pub(crate) fn run_model(arguments: &ModelArguments) -> Result<ExitCode> {
+    run_in_profile_sim("raftd-model", "model", &arguments.rest)
 }

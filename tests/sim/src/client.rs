@@ -48,6 +48,8 @@ pub(crate) struct Client {
     call: Option<Call>,
     serial: u64,
     favourite: usize,
+    /// How long it waits for one server at least, before it asks another.
+    impatience: Time,
     /// Whether its last operation was done.
     pub(crate) last_was_done: bool,
 }
@@ -73,6 +75,7 @@ struct Call {
 impl Client {
     pub(crate) fn new(place: usize, scenario: &Scenario) -> Self {
         let mut random = Random::new(scenario.seed, 100 + place as u64);
+        let impatience = random.pick(&[30 * MILLIS, 100 * MILLIS, 300 * MILLIS, SECONDS]);
         let share = scenario.operations.div_ceil(scenario.clients as u64);
         Self {
             place,
@@ -90,6 +93,7 @@ impl Client {
             call: None,
             serial: 0,
             favourite: place,
+            impatience,
             last_was_done: false,
         }
     }
@@ -121,6 +125,9 @@ impl World {
             if now >= call.deadline || (call.is_single && call.tries > 0) {
                 self.end_without_answer(client);
             } else {
+                let nodes = self.nodes.len();
+                let this = self.client(client);
+                this.favourite = this.random.place(nodes);
                 self.try_once(client);
             }
         } else if this.operations_left > 0 && !has_stopped {
@@ -301,7 +308,10 @@ impl World {
         call.tries += 1;
         let is_again = call.tries > 1;
         call.open.push(id);
-        let patience = call.deadline.saturating_sub(now).clamp(MILLIS, this.random.between(SECONDS / 4, 2 * SECONDS));
+        // A cluster that is to serve within bounds is given the time that its latencies take.
+        let shortest = if is_healed { SECONDS } else { this.impatience };
+        let longest = this.random.between(shortest, 2 * shortest);
+        let patience = call.deadline.saturating_sub(now).clamp(MILLIS, longest);
         let (frame, is_write) = encode(id, call, patience);
         let (is_lost, is_copied) =
             (this.random.chance(loss), is_write && !is_healed && this.random.chance(late_per_mille));
@@ -408,6 +418,22 @@ impl World {
         let this = self.client(client);
         this.last_was_done = true;
         this.note_seen(&call.key, command, &outcome.effect);
+        self.wake_another(client);
+    }
+
+    /// One client's write is another's hurry: it asks any server, where what was just acknowledged must be seen.
+    fn wake_another(&mut self, writer: usize) {
+        let hurry_per_mille = self.scenario.settings.hurry_per_mille;
+        let (nodes, clients) = (self.nodes.len(), self.clients.len());
+        let random = &mut self.client(writer).random;
+        if !random.chance(hurry_per_mille) {
+            return;
+        }
+        let (node, other) = (random.place(nodes), random.place(clients));
+        if other != writer && self.client(other).is_idle() {
+            self.client(other).favourite = node;
+            self.act_at(other, self.now);
+        }
     }
 
     /// The store refuses the command, the same on every server.

@@ -216,6 +216,9 @@ impl World {
         let count = self.nodes.len();
         let is_of_leader = matches!(fault.kind, FaultKind::IsolateLeader | FaultKind::FreezeLeader);
         let node = if is_of_leader { self.leader().unwrap_or(node) } else { node };
+        // A leader may freeze with followers on its side of the cut: they still ask it for read indexes.
+        let loyal = if fault.kind == FaultKind::FreezeLeader { choice.place(self.scenario.tolerated()) } else { 0 };
+        let is_near_leader = |place: usize| (place + count - node) % count <= loyal;
         let reaches = |from: usize, to: usize, sides: u64| -> bool {
             let near = |one: usize, other: usize| one.abs_diff(other) == 1;
             match fault.kind {
@@ -226,6 +229,7 @@ impl World {
                 FaultKind::Bridge => from == node || to == node || from % 2 == to % 2,
                 FaultKind::Chain => near(from, to),
                 FaultKind::Ring => near(from, to) || from.abs_diff(to) == count - 1,
+                FaultKind::FreezeLeader => is_near_leader(from) == is_near_leader(to),
                 _ => from != node && to != node,
             }
         };

@@ -52,6 +52,8 @@ pub(crate) struct Settings {
     /// How many operations have a deadline so short that it may pass.
     pub(crate) short_deadline_per_mille: u64,
     pub(crate) read_per_mille: u64,
+    /// How often an acknowledged write makes another client ask at once.
+    pub(crate) hurry_per_mille: u64,
     pub(crate) keys: usize,
 }
 
@@ -191,6 +193,7 @@ impl Settings {
             single_try_per_mille: random.pick(&[0, 200, 500]),
             short_deadline_per_mille: random.pick(&[0, 50, 200]),
             read_per_mille: random.pick(&[300, 500, 700]),
+            hurry_per_mille: random.pick(&[0, 100, 500]),
             keys: random.pick(&[1, 2, 4, 8, 16]),
         }
     }

@@ -1,0 +1,178 @@
+//! What can happen next in a state, as stateright asks it.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use raft_core::{NodeId, RoleName, WriteNumber};
+use stateright::{Model, Property};
+
+use crate::cluster::{Budget, Cluster, Envelope};
+use crate::hashed::Hashed;
+use crate::properties;
+use crate::scopes::{LAST_TERM, LONGEST_LOG};
+use crate::server::{Server, TIMEOUT, ids};
+
+/// All that can happen to three servers, so many times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RaftModel {
+    pub(crate) budget: Budget,
+    pub(crate) plant: Plant,
+    /// In which order a search looks at what can happen: a search that does not get to its end stays where it began.
+    pub(crate) region: u64,
+}
+
+/// A bug of the driver, for the search to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Plant {
+    Nothing,
+    /// Writes are confirmed before the disk has them.
+    ConfirmsBeforeTheDisk,
+    /// A restarted server does not know whom it voted for.
+    ForgetsItsVote,
+    /// A restarted server has lost an entry that was on its disk.
+    LosesItsLastEntry,
+}
+
+/// One thing that happens.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Action {
+    /// A message arrives; which one of all on their way is open, so they overtake each other.
+    Deliver(Hashed<Envelope>),
+    /// It arrives, and will arrive again.
+    DeliverTwice(Hashed<Envelope>),
+    Lose(Hashed<Envelope>),
+    /// A server's timer runs out: it stands for election, or as a leader makes itself heard.
+    Timeout(NodeId),
+    /// T passes at a server.
+    Wait(NodeId),
+    Propose(NodeId),
+    /// A server's disk finishes the first write under way, and says so.
+    Persist {
+        server: NodeId,
+        write: WriteNumber,
+    },
+    /// A server goes down and comes back; the first writes under way are on its disk all the same.
+    Crash {
+        server: NodeId,
+        kept: usize,
+    },
+}
+
+impl Model for RaftModel {
+    type State = Cluster;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<Cluster> {
+        // Their ids tell servers apart, and nothing else: the first to stand may as well be the first.
+        let first = ids().next().and_then(|id| self.next_state(&Cluster::new(self.budget), Action::Timeout(id)));
+        first.into_iter().collect()
+    }
+
+    fn actions(&self, state: &Cluster, actions: &mut Vec<Action>) {
+        if state.history.panicked.is_some() {
+            return;
+        }
+        let budget = &state.budget;
+        for id in ids() {
+            let server = state.server(id);
+            let is_leader = server.raft.role() == RoleName::Leader;
+            if if is_leader { budget.heartbeats } else { budget.timeouts } > 0 {
+                actions.push(Action::Timeout(id));
+            }
+            if budget.waits > 0 {
+                actions.push(Action::Wait(id));
+            }
+            if is_leader && budget.proposals > 0 {
+                actions.push(Action::Propose(id));
+            }
+            if let Some(write) = server.under_way.first() {
+                actions.push(Action::Persist { server: id, write: write.number });
+            }
+            if budget.crashes > 0 {
+                actions.extend((0..=server.under_way.len()).map(|kept| Action::Crash { server: id, kept }));
+            }
+        }
+        for envelope in state.messages() {
+            actions.push(Action::Deliver(envelope.clone()));
+            if budget.duplicates > 0 {
+                actions.push(Action::DeliverTwice(envelope.clone()));
+            }
+            if budget.losses > 0 {
+                actions.push(Action::Lose(envelope.clone()));
+            }
+        }
+        if self.region > 0 && !actions.is_empty() {
+            let turn = (self.region ^ state.key()).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+            let count = actions.len();
+            actions.rotate_left(usize::try_from(turn).unwrap_or_default() % count);
+        }
+    }
+
+    fn next_state(&self, last: &Cluster, action: Action) -> Option<Cluster> {
+        let plant = self.plant;
+        let mut state = last.clone();
+        match action {
+            Action::Deliver(envelope) => {
+                state.take_off_the_network(&envelope);
+                state.deliver(&envelope, plant);
+            }
+            Action::DeliverTwice(envelope) => {
+                state.budget.duplicates -= 1;
+                state.deliver(&envelope, plant);
+            }
+            Action::Lose(envelope) => {
+                state.budget.losses -= 1;
+                state.take_off_the_network(&envelope);
+            }
+            Action::Timeout(id) => {
+                let raft = &last.server(id).raft;
+                if raft.role() == RoleName::Leader {
+                    state.budget.heartbeats -= 1;
+                } else {
+                    state.budget.timeouts -= 1;
+                }
+                state.tick(id, raft.next_wakeup(), plant);
+            }
+            Action::Wait(id) => {
+                state.budget.waits -= 1;
+                state.tick(id, last.server(id).now.after(TIMEOUT), plant);
+            }
+            Action::Propose(id) => {
+                state.budget.proposals -= 1;
+                state.propose(id, last.budget.proposals, plant);
+            }
+            Action::Persist { server, .. } => state.persist(server, plant),
+            Action::Crash { server, kept } => {
+                state.budget.crashes -= 1;
+                state.crash(server, kept, plant);
+            }
+        }
+        (state != *last).then_some(state)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+
+    fn within_boundary(&self, state: &Cluster) -> bool {
+        let is_within =
+            |server: &Server| server.raft.term().0 <= LAST_TERM && server.raft.log().last_index().0 <= LONGEST_LOG;
+        state.servers().all(is_within)
+    }
+}
+
+/// In the words of the scripts.
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deliver(envelope) => write!(f, "{}", **envelope),
+            Self::DeliverTwice(envelope) => write!(f, "{}, not for the last time", **envelope),
+            Self::Lose(envelope) => write!(f, "lost: {}", **envelope),
+            Self::Timeout(id) => write!(f, "{id}: its timer runs out"),
+            Self::Wait(id) => write!(f, "{id}: T passes"),
+            Self::Propose(id) => write!(f, "{id}: a client proposes a command"),
+            Self::Persist { server, write } => write!(f, "{server}: write #{} is on its disk", write.0),
+            Self::Crash { server, kept } => write!(f, "{server} crashes; {kept} of its writes under way were done"),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What is searched: each scope allows a few things a few times.
+
+use crate::cluster::Budget;
+
+/// Some of all that can happen.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scope {
+    pub(crate) name: &'static str,
+    /// How often each thing happens at most.
+    pub(crate) budget: Budget,
+    pub(crate) extent: Extent,
+}
+
+/// How much of a scope is searched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// Every state.
+    Whole,
+    /// It is too large. So many searches, each of a region of its own and so many states, seen before or not.
+    Regions { count: u64, states: usize },
+}
+
+/// Terms and logs go no further than this in any scope; a state beyond is not looked into.
+pub(crate) const LAST_TERM: u64 = 3;
+pub(crate) const LONGEST_LOG: u64 = 3;
+
+const NOTHING: Budget =
+    Budget { timeouts: 0, heartbeats: 0, waits: 0, proposals: 0, crashes: 0, losses: 0, duplicates: 0 };
+
+/// From small to large.
+pub(crate) const SCOPES: &[Scope] = &[
+    // One leader, one command, one crash at any moment.
+    Scope {
+        name: "command",
+        budget: Budget { timeouts: 1, proposals: 1, crashes: 1, ..NOTHING },
+        extent: Extent::Whole,
+    },
+    // Two servers stand, one after the other or at once.
+    Scope { name: "elections", budget: Budget { timeouts: 2, ..NOTHING }, extent: Extent::Whole },
+    // One leader, and each fault once.
+    Scope {
+        name: "faults",
+        budget: Budget { timeouts: 1, heartbeats: 1, proposals: 1, crashes: 1, losses: 1, duplicates: 1, ..NOTHING },
+        extent: Extent::Whole,
+    },
+    // Two servers stand, and the old leader's command may be under way.
+    Scope { name: "handover", budget: Budget { timeouts: 2, proposals: 1, ..NOTHING }, extent: Extent::Whole },
+    // Two servers stand, and one crashes: what it voted, what it wrote.
+    Scope { name: "crash", budget: Budget { timeouts: 2, crashes: 1, ..NOTHING }, extent: Extent::Whole },
+    // Everything at once, in three terms.
+    Scope {
+        name: "everything",
+        budget: Budget { timeouts: 3, heartbeats: 1, waits: 1, proposals: 2, crashes: 1, losses: 1, duplicates: 1 },
+        extent: Extent::Regions { count: 20, states: 1_000_000 },
+    },
+];

@@ -1,0 +1,80 @@
+//! One server of the model: the shipped protocol, a disk with writes under way, and a clock that moves when told.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raft_core::{
+    Config, Configuration, DiskId, Entry, HardState, Incarnation, Instant, LogIndex, Member, NodeId, Raft, Restored,
+    Write,
+};
+
+/// The shortest election timeout, T. All timers are as short as they may be: only their order matters.
+pub(crate) const TIMEOUT: Duration = Duration::from_nanos(3);
+
+/// What survives a crash.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Disk {
+    pub(crate) fn take(&mut self, write: &Write) {
+        if let Some(hard_state) = write.hard_state {
+            self.hard_state = hard_state;
+        }
+        if let Some(from) = write.truncate_from {
+            self.entries.retain(|entry| entry.position.index < from);
+        }
+        self.entries.extend(write.entries.iter().cloned());
+    }
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Server {
+    pub(crate) raft: Raft,
+    pub(crate) now: Instant,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) disk: Disk,
+    /// What it has asked its disk to write, in order.
+    pub(crate) under_way: Vec<Write>,
+}
+
+impl Server {
+    pub(crate) fn new(id: NodeId) -> Self {
+        Self::start(id, Incarnation(1), Disk::default())
+    }
+
+    /// The next incarnation, with what its disk has kept.
+    pub(crate) fn restarted(&self, disk: Disk) -> Self {
+        Self::start(self.raft.id(), Incarnation(self.incarnation.0 + 1), disk)
+    }
+
+    /// Its log, from index 1.
+    pub(crate) fn log(&self) -> impl Iterator<Item = &Entry> {
+        let log = self.raft.log();
+        log.range(LogIndex(1), log.last_index())
+    }
+
+    fn start(id: NodeId, incarnation: Incarnation, disk: Disk) -> Self {
+        let mut config = Config::new(id, incarnation, id.as_u64());
+        config.heartbeat_interval = Duration::from_nanos(1);
+        config.election_timeout_min = TIMEOUT;
+        config.election_timeout_max = 2 * TIMEOUT;
+        let restored =
+            Restored { hard_state: disk.hard_state, initial: three_servers(), entries: disk.entries.clone() };
+        let raft = Raft::new(config, restored, Instant(0)).expect("what was written can be read");
+        Self { raft, now: Instant(0), incarnation, disk, under_way: Vec::new() }
+    }
+}
+
+/// The ids of the three servers.
+pub(crate) fn ids() -> impl Iterator<Item = NodeId> {
+    (1..=3).filter_map(NodeId::new)
+}
+
+fn three_servers() -> Configuration {
+    let member = |id: NodeId| Member { disk: DiskId(u128::from(id.as_u64())), address: String::new() };
+    Configuration { members: ids().map(|id| (id, member(id))).collect::<BTreeMap<_, _>>() }
+}
