@@ -418,6 +418,7 @@ impl World {
         let this = self.client(client);
         this.last_was_done = true;
         this.note_seen(&call.key, command, &outcome.effect);
+        self.note_acknowledged();
         self.wake_another(client);
     }
 

@@ -5,7 +5,7 @@ use raft_storage::Disk as _;
 
 use crate::coverage::Count;
 use crate::network::KINDS;
-use crate::node::Fate;
+use crate::node::{Ambush, Fate};
 use crate::random::Random;
 use crate::scenario::{FaultKind, PlannedFault};
 use crate::time::{MILLIS, SECONDS, Time};
@@ -216,9 +216,8 @@ impl World {
         let count = self.nodes.len();
         let is_of_leader = matches!(fault.kind, FaultKind::IsolateLeader | FaultKind::FreezeLeader);
         let node = if is_of_leader { self.leader().unwrap_or(node) } else { node };
-        // A leader may freeze with followers on its side of the cut: they still ask it for read indexes.
-        let loyal = if fault.kind == FaultKind::FreezeLeader { choice.place(self.scenario.tolerated()) } else { 0 };
-        let is_near_leader = |place: usize| (place + count - node) % count <= loyal;
+        let loyal = if fault.kind == FaultKind::FreezeLeader { self.choose_loyal(node, choice) } else { Vec::new() };
+        let is_near_leader = |place: usize| place == node || loyal.contains(&place);
         let reaches = |from: usize, to: usize, sides: u64| -> bool {
             let near = |one: usize, other: usize| one.abs_diff(other) == 1;
             match fault.kind {
@@ -254,9 +253,30 @@ impl World {
             let shortest = self.scenario.settings.election_timeout_ms * MILLIS;
             let longest = 2 * shortest + if choice.chance(300) { SECONDS } else { 0 };
             let until = self.now + choice.between(shortest + shortest / 4, longest);
-            self.node_mut(node).paused_until = until;
+            let machine = self.node_mut(node);
+            machine.paused_until = until;
+            if choice.chance(500) {
+                // Or for as long as it takes another to lead and to write, and a follower of its own to ask.
+                machine.paused_until += shortest;
+                machine.ambush = Ambush::Set;
+            }
+            let until = machine.paused_until;
             self.schedule(until, Event::Resume { node });
         }
+    }
+
+    /// The followers on a frozen leader's side of the cut: a minority, and the ones that will stand last. They still ask
+    /// it for read indexes when another leads already.
+    fn choose_loyal(&self, leader: usize, choice: &mut Random) -> Vec<usize> {
+        let stands = |place: usize| {
+            let machine = self.node(place);
+            let process = machine.process.as_ref()?;
+            Some(machine.moment(process.started, process.server.next_wakeup()))
+        };
+        let mut others: Vec<usize> = (0..self.nodes.len()).filter(|&place| place != leader).collect();
+        others.sort_by_key(|&place| std::cmp::Reverse(stands(place)));
+        others.truncate(choice.place(self.scenario.tolerated()));
+        others
     }
 
     fn cut_all(&mut self, cuts: &[(usize, usize)]) {
@@ -347,6 +367,7 @@ impl World {
         for node in 0..self.nodes.len() {
             let now = self.now;
             let machine = self.node_mut(node);
+            machine.ambush = Ambush::None;
             machine.pause_after_clock = None;
             machine.crash_in_write = None;
             machine.misdirect = 0;

@@ -27,6 +27,8 @@ pub(crate) struct Node {
     /// In millionths of the true rate.
     pub(crate) clock_rate: u64,
     pub(crate) paused_until: Time,
+    /// A leader that sleeps until it is most wrong.
+    pub(crate) ambush: Ambush,
     /// The next turn ends right after its clock was read, for so long.
     pub(crate) pause_after_clock: Option<Time>,
     /// Until when its disk does nothing.
@@ -39,6 +41,17 @@ pub(crate) struct Node {
     pub(crate) fate: Fate,
     /// Whether a start is planned.
     pub(crate) will_start: bool,
+}
+
+/// When a leader that stands still, and was replaced, wakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ambush {
+    /// When its time is over.
+    None,
+    /// With the first message after the first write under the new leader.
+    Set,
+    /// There was that write: with the next message, then.
+    Sprung,
 }
 
 /// What has become of a machine's data.

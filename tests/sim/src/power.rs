@@ -9,7 +9,7 @@ use raftd::service::{ClientService, ServiceLimits};
 use crate::checkers::Violation;
 use crate::coverage::Count;
 use crate::disk::{Misdirected, SimDisk};
-use crate::node::{Fate, KvServer, Process};
+use crate::node::{Ambush, Fate, KvServer, Process};
 use crate::random::Random;
 use crate::time::{SECONDS, Time};
 use crate::world::{World, address_of};
@@ -142,6 +142,7 @@ impl World {
             return;
         }
         machine.paused_until = 0;
+        machine.ambush = Ambush::None;
         machine.pause_after_clock = None;
         machine.crash_in_write = None;
         self.checkers.end(node);

@@ -124,7 +124,7 @@ fn run_many(arguments: &Arguments) -> Result<ExitCode> {
     let summary = play_all(arguments)?;
     let seconds = begin.elapsed().as_secs_f64();
     if let Some((seed, violation)) = &summary.failure {
-        let after = seed - arguments.from + 1;
+        let after = seed - arguments.from;
         println!("failed seed={seed} property={} after={after}", violation.property);
         if !arguments.until_failure {
             explain(arguments, *seed, violation)?;

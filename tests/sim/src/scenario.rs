@@ -84,7 +84,7 @@ pub(crate) enum FaultKind {
     Isolate,
     /// The leader without any peer.
     IsolateLeader,
-    /// The leader stands still, without any peer; when it wakes, it does not know that another leads.
+    /// The leader stands still, on the smaller side of a cut; when it wakes, it does not know that another leads.
     FreezeLeader,
     /// Two sides.
     Split,
@@ -127,7 +127,7 @@ const KINDS: &[(FaultKind, u64)] = &[
     (FaultKind::PauseAfterClock, 8),
     (FaultKind::Isolate, 6),
     (FaultKind::IsolateLeader, 8),
-    (FaultKind::FreezeLeader, 10),
+    (FaultKind::FreezeLeader, 20),
     (FaultKind::Split, 6),
     (FaultKind::OneWay, 6),
     (FaultKind::Bridge, 3),

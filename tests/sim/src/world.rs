@@ -17,7 +17,7 @@ use crate::checkers::{Checkers, Turn, Violation};
 use crate::client::Client;
 use crate::coverage::{Count, Coverage};
 use crate::network::{KINDS, Network};
-use crate::node::{Fate, Happening, Node, Process};
+use crate::node::{Ambush, Fate, Happening, Node, Process};
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::time::{MILLIS, SECONDS, Time};
@@ -225,6 +225,10 @@ impl World {
         let turn = self.scenario.settings.turn;
         let now = self.now;
         let machine = self.node_mut(node);
+        if machine.ambush == Ambush::Sprung && matches!(what, Happening::Peer { .. }) {
+            machine.ambush = Ambush::None;
+            machine.paused_until = now;
+        }
         let is_awake = machine.paused_until <= now;
         let Some(process) = machine.process_mut(process) else { return };
         process.inbox.push_back(what);
@@ -244,6 +248,16 @@ impl World {
             running.alarm = None;
             if is_awake {
                 self.turn(node, process);
+            }
+        }
+    }
+
+    /// A write was acknowledged: whoever sleeps and has been replaced does not know of it.
+    pub(crate) fn note_acknowledged(&mut self) {
+        let leader = self.leader();
+        for (_, machine) in self.nodes.iter_mut().enumerate().filter(|(place, _)| leader != Some(*place)) {
+            if machine.ambush == Ambush::Set {
+                machine.ambush = Ambush::Sprung;
             }
         }
     }
@@ -686,6 +700,7 @@ fn machine(place: usize, scenario: &Scenario) -> Node {
         starts: 0,
         clock_rate: settings.clock_rates.get(place).copied().unwrap_or(1_000_000),
         paused_until: 0,
+        ambush: Ambush::None,
         pause_after_clock: None,
         stalled_until: 0,
         crash_in_write: None,
