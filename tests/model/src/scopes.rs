@@ -40,17 +40,25 @@ pub(crate) const SCOPES: &[Scope] = &[
     // One leader, and each fault once.
     Scope {
         name: "faults",
-        budget: Budget { timeouts: 1, heartbeats: 1, proposals: 1, crashes: 1, losses: 1, duplicates: 1, ..NOTHING },
+        budget: Budget { timeouts: 1, crashes: 1, losses: 1, duplicates: 1, ..NOTHING },
         extent: Extent::Whole,
     },
     // Two servers stand, and the old leader's command may be under way.
-    Scope { name: "handover", budget: Budget { timeouts: 2, proposals: 1, ..NOTHING }, extent: Extent::Whole },
+    Scope {
+        name: "handover",
+        budget: Budget { timeouts: 2, proposals: 1, ..NOTHING },
+        extent: Extent::Regions { count: 4, states: 5_000_000 },
+    },
     // Two servers stand, and one crashes: what it voted, what it wrote.
-    Scope { name: "crash", budget: Budget { timeouts: 2, crashes: 1, ..NOTHING }, extent: Extent::Whole },
+    Scope {
+        name: "crash",
+        budget: Budget { timeouts: 2, crashes: 1, ..NOTHING },
+        extent: Extent::Regions { count: 4, states: 5_000_000 },
+    },
     // Everything at once, in three terms.
     Scope {
         name: "everything",
         budget: Budget { timeouts: 3, heartbeats: 1, waits: 1, proposals: 2, crashes: 1, losses: 1, duplicates: 1 },
-        extent: Extent::Regions { count: 20, states: 1_000_000 },
+        extent: Extent::Regions { count: 20, states: 3_000_000 },
     },
 ];
