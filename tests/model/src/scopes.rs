@@ -59,6 +59,6 @@ pub(crate) const SCOPES: &[Scope] = &[
     Scope {
         name: "everything",
         budget: Budget { timeouts: 3, heartbeats: 1, waits: 1, proposals: 2, crashes: 1, losses: 1, duplicates: 1 },
-        extent: Extent::Regions { count: 20, states: 3_000_000 },
+        extent: Extent::Regions { count: 20, states: 1_500_000 },
     },
 ];
