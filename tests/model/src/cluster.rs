@@ -5,11 +5,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Effect, Entry, Incarnation, Input, Instant, LogIndex, Message, NodeId, ProposalId, RoleName, Term,
+    Body, ClusterTime, Effect, Entry, HardState, Incarnation, Input, Instant, LogIndex, LogPosition, Message, NodeId,
+    Payload, ProposalId, RoleName, Term,
 };
 
 use crate::hashed::Hashed;
 use crate::model::Plant;
+use crate::scopes::Start;
 use crate::server::{Disk, Server, ids};
 
 /// A message on its way.
@@ -65,12 +67,16 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(budget: Budget) -> Self {
+    pub(crate) fn new(start: Start, budget: Budget) -> Self {
+        let (disks, leaders) = match start {
+            Start::Fresh => (ids().map(|id| (id, Disk::default())).collect(), Vec::new()),
+            Start::TwoTermsIn => two_terms_in(),
+        };
         Self {
-            servers: ids().map(|id| Hashed::new(Server::new(id))).collect(),
+            servers: disks.into_iter().map(|(id, disk)| Hashed::new(Server::start(id, Incarnation(1), disk))).collect(),
             network: Vec::new(),
             budget,
-            history: Hashed::new(History::default()),
+            history: Hashed::new(History { leaders, ..History::default() }),
         }
     }
 
@@ -203,6 +209,23 @@ impl Cluster {
         let place = self.network.partition_point(|other| other.key() < envelope.key());
         self.network.insert(place, envelope);
     }
+}
+
+/// What [`Start::TwoTermsIn`] left on the disks, and who led.
+fn two_terms_in() -> (Vec<(NodeId, Disk)>, Vec<(Term, NodeId)>) {
+    let (first, second) = (Term(1), Term(2));
+    let led = |term| {
+        let position = LogPosition::new(term, LogIndex(1));
+        vec![Entry { position, stamp: ClusterTime(0), payload: Payload::Noop }]
+    };
+    let leaders: Vec<(Term, NodeId)> = [first, second].into_iter().zip(ids()).collect();
+    // In order of ids: the leader of term 1, that of term 2, and the server that voted for the second.
+    let chosen = leaders.iter().map(|(_, id)| *id).chain(leaders.last().map(|(_, id)| *id));
+    let rest = [(first, led(first)), (second, led(second)), (second, Vec::new())];
+    let disks = ids().zip(chosen).zip(rest).map(|((id, chosen), (term, entries))| {
+        (id, Disk { hard_state: HardState { term, voted_for: Some(chosen) }, entries })
+    });
+    (disks.collect(), leaders)
 }
 
 /// Whether a reply means nothing to its receiver any more: it changes nothing, and never will, as terms and polls only

@@ -138,7 +138,7 @@ fn search_scope(scope: &Scope, arguments: &Arguments) -> Outcome {
 
 /// One search, to its end or to a number of states; prints the way to a state in which a property does not hold.
 fn search(scope: &Scope, region: u64, states: Option<usize>, arguments: &Arguments, sum: &mut Outcome) {
-    let model = RaftModel { budget: scope.budget, plant: arguments.plant, region };
+    let model = RaftModel { start: scope.start, budget: scope.budget, plant: arguments.plant, region };
     let threads = arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let mut checker = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
     if let Some(states) = states {

@@ -9,12 +9,13 @@ use stateright::{Model, Property};
 use crate::cluster::{Budget, Cluster, Envelope};
 use crate::hashed::Hashed;
 use crate::properties;
-use crate::scopes::{LAST_TERM, LONGEST_LOG};
+use crate::scopes::{LAST_TERM, LONGEST_LOG, Start};
 use crate::server::{Server, TIMEOUT, ids};
 
 /// All that can happen to three servers, so many times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RaftModel {
+    pub(crate) start: Start,
     pub(crate) budget: Budget,
     pub(crate) plant: Plant,
     /// In which order a search looks at what can happen: a search that does not get to its end stays where it began.
@@ -63,9 +64,15 @@ impl Model for RaftModel {
     type Action = Action;
 
     fn init_states(&self) -> Vec<Cluster> {
-        // Their ids tell servers apart, and nothing else: the first to stand may as well be the first.
-        let first = ids().next().and_then(|id| self.next_state(&Cluster::new(self.budget), Action::Timeout(id)));
-        first.into_iter().collect()
+        let cluster = Cluster::new(self.start, self.budget);
+        match self.start {
+            // Their ids tell servers apart, and nothing else: the first to stand may as well be the first.
+            Start::Fresh => {
+                let first = ids().next().and_then(|id| self.next_state(&cluster, Action::Timeout(id)));
+                first.into_iter().collect()
+            }
+            Start::TwoTermsIn => vec![cluster],
+        }
     }
 
     fn actions(&self, state: &Cluster, actions: &mut Vec<Action>) {

@@ -34,6 +34,7 @@ pub(crate) const COME_UP: &[(&str, Condition)] = &[
         state.servers().any(|server| server.under_way.iter().any(|write| write.truncate_from.is_some()))
     }),
     ("two terms have leaders", |_, state| state.history.leaders.len() > 1),
+    ("three terms have leaders", |_, state| state.history.leaders.len() > 2),
 ];
 
 pub(crate) fn all() -> Vec<Property<RaftModel>> {

@@ -42,10 +42,6 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn new(id: NodeId) -> Self {
-        Self::start(id, Incarnation(1), Disk::default())
-    }
-
     /// The next incarnation, with what its disk has kept.
     pub(crate) fn restarted(&self, disk: Disk) -> Self {
         Self::start(self.raft.id(), Incarnation(self.incarnation.0 + 1), disk)
@@ -57,7 +53,7 @@ impl Server {
         log.range(LogIndex(1), log.last_index())
     }
 
-    fn start(id: NodeId, incarnation: Incarnation, disk: Disk) -> Self {
+    pub(crate) fn start(id: NodeId, incarnation: Incarnation, disk: Disk) -> Self {
         let mut config = Config::new(id, incarnation, id.as_u64());
         config.heartbeat_interval = Duration::from_nanos(1);
         config.election_timeout_min = TIMEOUT;

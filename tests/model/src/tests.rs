@@ -5,7 +5,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use crate::cluster::Budget;
 use crate::model::{Plant, RaftModel};
 use crate::properties::HOLD;
-use crate::scopes::SCOPES;
+use crate::scopes::{SCOPES, Start};
 
 fn budget_of(scope: &str) -> Budget {
     SCOPES.iter().find(|known| known.name == scope).expect("a scope").budget
@@ -24,7 +24,7 @@ fn search(model: RaftModel, states: usize) -> (Vec<(&'static str, usize)>, Vec<&
 #[test]
 fn a_command_is_safe_in_every_order_of_events() {
     let budget = Budget { crashes: 0, ..budget_of("command") };
-    let model = RaftModel { budget, plant: Plant::Nothing, region: 0 };
+    let model = RaftModel { start: Start::Fresh, budget, plant: Plant::Nothing, region: 0 };
     let (broken, came_up) = search(model, usize::MAX);
     assert_eq!(broken, []);
     assert!(came_up.contains(&"a command is committed"), "{came_up:?}");
@@ -33,7 +33,7 @@ fn a_command_is_safe_in_every_order_of_events() {
 #[test]
 fn everything_at_once_is_safe_as_far_as_it_is_looked_at() {
     for region in 1..=3 {
-        let model = RaftModel { budget: budget_of("everything"), plant: Plant::Nothing, region };
+        let model = RaftModel { start: Start::Fresh, budget: budget_of("everything"), plant: Plant::Nothing, region };
         let (broken, _) = search(model, 20_000);
         assert_eq!(broken, [], "region {region}");
     }
@@ -42,14 +42,16 @@ fn everything_at_once_is_safe_as_far_as_it_is_looked_at() {
 /// Figure 3.1 "persistent state"; rule 1: acknowledged is what is on the disk.
 #[test]
 fn writes_confirmed_before_the_disk_has_them_are_found() {
-    let model = RaftModel { budget: budget_of("command"), plant: Plant::ConfirmsBeforeTheDisk, region: 0 };
+    let model =
+        RaftModel { start: Start::Fresh, budget: budget_of("command"), plant: Plant::ConfirmsBeforeTheDisk, region: 0 };
     let (broken, _) = search(model, usize::MAX);
     assert!(broken.iter().any(|(name, _)| *name == "Committed is on the disks of a majority"), "{broken:?}");
 }
 
 #[test]
 fn an_entry_lost_by_its_disk_is_found() {
-    let model = RaftModel { budget: budget_of("command"), plant: Plant::LosesItsLastEntry, region: 0 };
+    let model =
+        RaftModel { start: Start::Fresh, budget: budget_of("command"), plant: Plant::LosesItsLastEntry, region: 0 };
     let (broken, _) = search(model, usize::MAX);
     assert!(broken.iter().any(|(name, _)| *name == "Committed is on the disks of a majority"), "{broken:?}");
 }
@@ -57,7 +59,7 @@ fn an_entry_lost_by_its_disk_is_found() {
 /// §3.8: a server that forgets its vote may vote twice in a term.
 #[test]
 fn a_forgotten_vote_is_found() {
-    let model = RaftModel { budget: budget_of("crash"), plant: Plant::ForgetsItsVote, region: 0 };
+    let model = RaftModel { start: Start::Fresh, budget: budget_of("crash"), plant: Plant::ForgetsItsVote, region: 0 };
     let (broken, _) = search(model, usize::MAX);
     assert!(broken.iter().any(|(name, _)| *name == "Election Safety"), "{broken:?}");
 }
