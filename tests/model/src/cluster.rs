@@ -46,7 +46,7 @@ pub(crate) struct Budget {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct History {
     /// Whoever has led, in order of terms.
-    pub(crate) leaders: Vec<(Term, NodeId)>,
+    pub(crate) leaders: Leaders,
     /// The entries that some server took for committed, from index 1, and the term in which the first one did.
     pub(crate) committed: Vec<(Entry, Term)>,
     /// Two servers took different entries for committed at this index.
@@ -211,14 +211,20 @@ impl Cluster {
     }
 }
 
+/// The servers' disks.
+type Disks = Vec<(NodeId, Disk)>;
+
+/// Who led which term.
+type Leaders = Vec<(Term, NodeId)>;
+
 /// What [`Start::TwoTermsIn`] left on the disks, and who led.
-fn two_terms_in() -> (Vec<(NodeId, Disk)>, Vec<(Term, NodeId)>) {
+fn two_terms_in() -> (Disks, Leaders) {
     let (first, second) = (Term(1), Term(2));
     let led = |term| {
         let position = LogPosition::new(term, LogIndex(1));
         vec![Entry { position, stamp: ClusterTime(0), payload: Payload::Noop }]
     };
-    let leaders: Vec<(Term, NodeId)> = [first, second].into_iter().zip(ids()).collect();
+    let leaders: Leaders = [first, second].into_iter().zip(ids()).collect();
     // In order of ids: the leader of term 1, that of term 2, and the server that voted for the second.
     let chosen = leaders.iter().map(|(_, id)| *id).chain(leaders.last().map(|(_, id)| *id));
     let rest = [(first, led(first)), (second, led(second)), (second, Vec::new())];
