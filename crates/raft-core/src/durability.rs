@@ -176,9 +176,10 @@ const fn named_index(body: &Body) -> Option<LogIndex> {
         Body::AppendEntries { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
+        | Body::TimeoutNow
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => None,
-        Body::PreVote { last_log, .. } | Body::RequestVote { last_log } => Some(last_log.index),
+        Body::PreVote { last_log, .. } | Body::RequestVote { last_log, .. } => Some(last_log.index),
         Body::PreVoteReply { verdict, .. } | Body::RequestVoteReply { verdict } => match verdict {
             Verdict::Refused(Refusal::LogBehind { ours }) => Some(ours.index),
             Verdict::Granted
@@ -202,6 +203,7 @@ const fn acknowledged_index(message: &Message) -> Option<LogIndex> {
         | Body::RequestVoteReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
+        | Body::TimeoutNow
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => None,
     }

@@ -34,7 +34,7 @@ pub enum Effect {
         /// Where its first command stands.
         first: LogPosition,
     },
-    /// This server does not lead; nothing was appended.
+    /// This server does not lead, or is handing over to another; nothing was appended.
     ProposalRefused {
         /// The proposal.
         id: ProposalId,
@@ -68,6 +68,12 @@ pub enum Effect {
     LeaderKnown {
         /// The leader.
         leader: NodeId,
+    },
+    /// The leadership was not transferred; this server goes on as it was. A transfer that succeeds ends with a change of
+    /// role.
+    TransferFailed {
+        /// Why.
+        reason: TransferFailure,
     },
     /// A peer broke the protocol; what it said was ignored.
     Misbehaved {
@@ -103,6 +109,11 @@ pub enum Reason {
     NoOutcome,
     /// A majority would vote for this server.
     PollWon,
+    /// The leader wants this server to be its successor (§3.10).
+    ChosenBy {
+        /// The leader.
+        leader: NodeId,
+    },
     /// A majority voted for this server.
     ElectionWon,
     /// A majority refused.
@@ -135,6 +146,30 @@ pub enum ReadFailure {
     LeaderChanged,
     /// Too many reads are waiting.
     Overloaded,
+}
+
+/// Why the leadership was not transferred (§3.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TransferFailure {
+    /// This server does not lead.
+    NotLeader {
+        /// Who does, as far as it knows.
+        leader: Option<NodeId>,
+    },
+    /// The chosen server does not follow this leader: it is no voter, or the leader itself.
+    NotAFollower,
+    /// No follower was heard within the shortest election timeout.
+    NobodyHeard,
+    /// Another transfer is under way.
+    UnderWay {
+        /// To this server.
+        to: NodeId,
+    },
+    /// The successor was not elected within the shortest election timeout.
+    TimedOut {
+        /// The successor.
+        to: NodeId,
+    },
 }
 
 /// How a peer broke the protocol. Never a reason to stop: one broken server must not take others with it.
@@ -187,6 +222,7 @@ impl fmt::Display for Reason {
         match self {
             Self::NoLeader { silence } => write!(f, "no leader for {} ms", silence.as_millis()),
             Self::NoOutcome => f.write_str("no majority either way in time"),
+            Self::ChosenBy { leader } => write!(f, "{leader} hands over"),
             Self::PollWon => f.write_str("a majority would vote for it"),
             Self::ElectionWon => f.write_str("a majority voted for it"),
             Self::VotesRefused => f.write_str("a majority refused"),
@@ -204,6 +240,19 @@ impl fmt::Display for ReadFailure {
             Self::LeaderChanged => "the leader changed",
             Self::Overloaded => "too many reads",
         })
+    }
+}
+
+impl fmt::Display for TransferFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader) } => write!(f, "{leader} leads"),
+            Self::NotLeader { leader: None } => f.write_str("no leader"),
+            Self::NotAFollower => f.write_str("not a follower"),
+            Self::NobodyHeard => f.write_str("no follower was heard"),
+            Self::UnderWay { to } => write!(f, "{to} is being made leader"),
+            Self::TimedOut { to } => write!(f, "{to} was not elected in time"),
+        }
     }
 }
 
@@ -238,6 +287,7 @@ impl fmt::Display for Effect {
             Self::ReadFailed { id, reason } => write!(f, "read #{} failed: {reason}", id.0),
             Self::RoleChanged { from, to, reason } => write!(f, "{from} → {to}: {reason}"),
             Self::LeaderKnown { leader } => write!(f, "follows {leader}"),
+            Self::TransferFailed { reason } => write!(f, "transfer failed: {reason}"),
             Self::Misbehaved { peer, what } => write!(f, "ignored {peer}: {what}"),
         }
     }

@@ -40,12 +40,12 @@ pub(crate) fn become_pre_candidate(shared: &mut Shared) -> (PreCandidate, Next) 
     (PreCandidate { poll, votes, election_deadline: shared.random_election_deadline() }, next)
 }
 
-/// Enters the next term, votes for itself and asks for the others' votes (§3.4). Its own vote counts once it is
-/// durable, see [`handle_own_vote_durable`].
-pub(crate) fn become_candidate(shared: &mut Shared) -> Candidate {
+/// Enters the next term, votes for itself and asks for the others' votes (§3.4), in the leader's name if that wants it
+/// (§3.10). Its own vote counts once it is durable, see [`handle_own_vote_durable`].
+pub(crate) fn become_candidate(shared: &mut Shared, is_transfer: bool) -> Candidate {
     shared.advance_term(shared.current_term().next());
     shared.vote_for(shared.id());
-    shared.send_to_peers(&Body::RequestVote { last_log: shared.log.last_position() });
+    shared.send_to_peers(&Body::RequestVote { last_log: shared.log.last_position(), is_transfer });
     Candidate { votes: Votes::default(), election_deadline: shared.random_election_deadline() }
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn handle_pre_vote_reply(
 
 fn after_pre_vote(shared: &Shared, votes: &Votes) -> Next {
     match votes.tally(shared.membership.voters()) {
-        Tally::Won => Next::Candidate,
+        Tally::Won => Next::Candidate { reason: Reason::PollWon },
         Tally::Lost => Next::Follower { leader: None, reason: Reason::VotesRefused },
         Tally::Open => Next::Stay,
     }

@@ -35,6 +35,12 @@ pub enum Input {
         /// The caller's name for the read (or for a batch of them); never used twice.
         id: ReadId,
     },
+    /// Make another server leader, if this one leads (§3.10). Until it has happened or failed no proposal is taken: let
+    /// them wait while [`crate::Raft::transfers_to`] names somebody.
+    Transfer {
+        /// The successor; without one, the follower that lacks least.
+        to: Option<NodeId>,
+    },
     /// The disk confirms this write and all before it.
     Persisted(WriteNumber),
     /// Messages to this peer were lost: its link broke, or its queue was full.

@@ -24,6 +24,7 @@
 //! | 3.5 | AppendEntries, both sides | `replication`, `progress`, `log` |
 //! | 3.6.2 | commit only by entries of the own term | `replication::advance_commit` |
 //! | 3.8 | persisted state before replies | `durability` |
+//! | 3.10 | leadership transfer | `transfer` |
 //! | 4.1 | the configuration is the latest in the log | `membership` |
 //! | 4.2.3 | nobody disturbs a cluster that has a leader | `election::hears_leader`, `raft::compare_terms` |
 //! | 6.2 | a leader without a majority steps down | `replication::handle_heartbeat_timeout` |
@@ -34,7 +35,6 @@
 //! # Caveats
 //! - The log lives in memory as a whole: snapshots and compaction (§5) are to come.
 //! - The configuration is the one the cluster was formed with: changes (§4) are to come.
-//! - No leadership transfer (§3.10) yet.
 //! - Heartbeats are a message of their own, not empty AppendEntries, so that they can use another connection.
 #![no_std]
 
@@ -57,11 +57,12 @@ mod reads;
 mod replication;
 mod role;
 mod shared;
+mod transfer;
 mod types;
 mod write;
 
 pub use config::{Config, Restored, StartError};
-pub use effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName};
+pub use effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName, TransferFailure};
 pub use input::{Input, ProposalId};
 pub use log::Log;
 pub use message::{AppendResult, Body, Message, Poll, ReadId, ReadRound, Refusal, Verdict};

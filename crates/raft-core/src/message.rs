@@ -50,6 +50,8 @@ pub enum Body {
     RequestVote {
         /// Where the candidate's log ends.
         last_log: LogPosition,
+        /// The leader of the term before wants this: grant it though you hear that leader (§3.10, §4.2.3).
+        is_transfer: bool,
     },
     /// Answer to [`Body::RequestVote`].
     RequestVoteReply {
@@ -80,6 +82,8 @@ pub enum Body {
         /// The round it answers, and so confirms.
         round: ReadRound,
     },
+    /// From a leader to the successor it has chosen: stand at once (§3.10).
+    TimeoutNow,
     /// A follower asks for a read index (§6.4).
     ReadIndex {
         /// The read.
@@ -166,7 +170,10 @@ impl fmt::Display for Message {
         match &self.body {
             Body::PreVote { last_log, .. } => write!(f, "PreVote term={} last={last_log}", self.term.next()),
             Body::PreVoteReply { verdict, .. } => write!(f, "PreVoteReply {verdict}"),
-            Body::RequestVote { last_log } => write!(f, "RequestVote term={} last={last_log}", self.term),
+            Body::RequestVote { last_log, is_transfer } => {
+                let wanted = if *is_transfer { ", as its leader wants" } else { "" };
+                write!(f, "RequestVote term={} last={last_log}{wanted}", self.term)
+            }
             Body::RequestVoteReply { verdict } => write!(f, "RequestVoteReply {verdict}"),
             Body::AppendEntries { prev, entries, commit } => {
                 write!(f, "AppendEntries prev={prev} [")?;
@@ -179,6 +186,7 @@ impl fmt::Display for Message {
             }
             Body::Heartbeat { commit, round } => write!(f, "Heartbeat commit={commit} round={}", round.0),
             Body::HeartbeatReply { round } => write!(f, "HeartbeatReply round={}", round.0),
+            Body::TimeoutNow => f.write_str("TimeoutNow"),
             Body::ReadIndex { id, .. } => write!(f, "ReadIndex #{}", id.0),
             Body::ReadIndexReply { id, index, .. } => write!(f, "ReadIndexReply #{} index={index}", id.0),
         }

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use crate::config::{Config, Restored, StartError};
 use crate::durability::Durability;
-use crate::effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName};
+use crate::effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName, TransferFailure};
 use crate::input::Input;
 use crate::invariants::Observation;
 use crate::log::Log;
@@ -12,7 +12,7 @@ use crate::message::{AppendResult, Body, Message, ReadRound, Refusal};
 use crate::role::{Follower, Next, Role};
 use crate::shared::{Freshness, Shared};
 use crate::types::{Configuration, HardState, Incarnation, Instant, LogIndex, NodeId, Term};
-use crate::{election, reads, replication};
+use crate::{election, reads, replication, transfer};
 
 /// One server's protocol.
 ///
@@ -64,7 +64,10 @@ impl Raft {
             }
             Role::PreCandidate(pre_candidate) => pre_candidate.election_deadline,
             Role::Candidate(candidate) => candidate.election_deadline,
-            Role::Leader(leader) => leader.heartbeat_deadline,
+            Role::Leader(leader) => {
+                let transfer = leader.transfer.map(|transfer| transfer.deadline);
+                transfer.map_or(leader.heartbeat_deadline, |deadline| deadline.min(leader.heartbeat_deadline))
+            }
         }
     }
 
@@ -137,6 +140,15 @@ impl Raft {
         }
     }
 
+    /// As a leader that is handing over: to whom. Proposals are refused meanwhile.
+    #[must_use]
+    pub fn transfers_to(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Leader(leader) => leader.transfer.map(|transfer| transfer.to),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
     pub(crate) const fn durability(&self) -> &Durability {
         &self.shared.durability
     }
@@ -153,6 +165,10 @@ impl Raft {
             Input::Message { from, incarnation, message } => self.handle_message(from, incarnation, message),
             Input::Propose { id, commands } => {
                 match &mut self.role {
+                    // §3.10: what it appended now, the successor would lack.
+                    Role::Leader(leader) if leader.transfer.is_some() => {
+                        self.shared.emit(Effect::ProposalRefused { id, leader: None });
+                    }
                     Role::Leader(leader) => replication::handle_propose(&mut self.shared, leader, id, commands),
                     Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
                         let leader = self.leader();
@@ -167,6 +183,16 @@ impl Raft {
                     Role::Follower(follower) => reads::handle_follower_read(&mut self.shared, follower, id),
                     Role::PreCandidate(_) | Role::Candidate(_) => {
                         self.shared.emit(Effect::ReadFailed { id, reason: ReadFailure::NoLeader });
+                    }
+                }
+                Next::Stay
+            }
+            Input::Transfer { to } => {
+                match &mut self.role {
+                    Role::Leader(leader) => transfer::handle_transfer(&mut self.shared, leader, to),
+                    Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                        let reason = TransferFailure::NotLeader { leader: self.leader() };
+                        self.shared.emit(Effect::TransferFailed { reason });
                     }
                 }
                 Next::Stay
@@ -203,10 +229,13 @@ impl Raft {
             Role::Candidate(candidate) if now >= candidate.election_deadline => {
                 return election::handle_candidate_timeout();
             }
-            Role::Leader(leader) if now >= leader.heartbeat_deadline => {
-                return replication::handle_heartbeat_timeout(&mut self.shared, leader);
+            Role::Leader(leader) => {
+                transfer::give_up_if_late(&mut self.shared, leader);
+                if now >= leader.heartbeat_deadline {
+                    return replication::handle_heartbeat_timeout(&mut self.shared, leader);
+                }
             }
-            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {}
+            Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
         Next::Stay
     }
@@ -272,7 +301,9 @@ impl Raft {
             Body::PreVote { .. } => TermVerdict::Take,
             Body::PreVoteReply { .. } if term <= current => TermVerdict::Take,
             Body::RequestVote { .. } if term < current => TermVerdict::RefuseVote(Refusal::StaleTerm),
-            Body::RequestVote { .. } if term > current && election::hears_leader(&self.shared, &self.role) => {
+            Body::RequestVote { is_transfer: false, .. }
+                if term > current && election::hears_leader(&self.shared, &self.role) =>
+            {
                 TermVerdict::RefuseVote(Refusal::HearsLeader)
             }
             Body::AppendEntries { .. } | Body::Heartbeat { .. } if term < current => TermVerdict::TellOurTerm,
@@ -283,6 +314,7 @@ impl Raft {
             | Body::AppendEntriesReply(_)
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => match term.cmp(&current) {
                 core::cmp::Ordering::Less => TermVerdict::Ignore,
@@ -307,7 +339,7 @@ impl Raft {
                     Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => Next::Stay,
                 };
             }
-            Body::RequestVote { last_log } => {
+            Body::RequestVote { last_log, .. } => {
                 election::handle_request_vote(&mut self.shared, &mut self.role, from, last_log);
             }
             Body::RequestVoteReply { verdict } => {
@@ -328,6 +360,11 @@ impl Raft {
             Body::Heartbeat { commit, round } => {
                 if self.follow(from) {
                     replication::handle_heartbeat(&mut self.shared, from, commit, round);
+                }
+            }
+            Body::TimeoutNow => {
+                if self.follow(from) && self.shared.is_voter() {
+                    return Next::Candidate { reason: Reason::ChosenBy { leader: from } };
                 }
             }
             Body::ReadIndexReply { id, incarnation, index } => match &mut self.role {
@@ -366,6 +403,7 @@ impl Raft {
             | Body::RequestVoteReply { .. }
             | Body::AppendEntries { .. }
             | Body::Heartbeat { .. }
+            | Body::TimeoutNow
             | Body::ReadIndexReply { .. } => unreachable!("dispatched by what every role does with it"),
         }
     }
@@ -404,7 +442,7 @@ impl Raft {
                 Next::Stay => return,
                 Next::Follower { reason, .. } => (RoleName::Follower, reason),
                 Next::PreCandidate { reason } => (RoleName::PreCandidate, reason),
-                Next::Candidate => (RoleName::Candidate, Reason::PollWon),
+                Next::Candidate { reason } => (RoleName::Candidate, reason),
                 Next::Leader => (RoleName::Leader, Reason::ElectionWon),
             };
             self.leave_role();
@@ -419,7 +457,10 @@ impl Raft {
                     let (pre_candidate, next) = election::become_pre_candidate(shared);
                     (Role::PreCandidate(pre_candidate), next)
                 }
-                Next::Candidate => (Role::Candidate(election::become_candidate(shared)), Next::Stay),
+                Next::Candidate { reason } => {
+                    let is_transfer = matches!(reason, Reason::ChosenBy { .. });
+                    (Role::Candidate(election::become_candidate(shared, is_transfer)), Next::Stay)
+                }
                 Next::Leader => (Role::Leader(replication::become_leader(shared)), Next::Stay),
             };
         }

@@ -17,6 +17,7 @@ use crate::quorum::reached_by_majority;
 use crate::reads::{self, LeaderReads};
 use crate::role::Next;
 use crate::shared::Shared;
+use crate::transfer::{self, Transfer};
 use crate::types::{ClusterTime, Entry, Instant, LogIndex, LogPosition, NodeId, Payload};
 
 /// How far cluster time may run ahead of the log while nothing is written. At a change of leader it falls back to the
@@ -35,6 +36,7 @@ pub(crate) struct Leader {
     /// Cluster time at the moment it was elected, and that moment (rule 6).
     clock: (ClusterTime, Instant),
     pub(crate) reads: LeaderReads,
+    pub(crate) transfer: Option<Transfer>,
 }
 
 impl Leader {
@@ -74,6 +76,7 @@ pub(crate) fn become_leader(shared: &mut Shared) -> Leader {
         heartbeat_deadline: shared.now.after(shared.config.heartbeat_interval),
         clock: (shared.log.last_stamp(), shared.now),
         reads: LeaderReads::default(),
+        transfer: None,
     };
     append(shared, &leader, Payload::Noop);
     send_entries_to_all(shared, &mut leader);
@@ -137,6 +140,7 @@ pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader)
     leader.heartbeat_deadline = shared.now.after(shared.config.heartbeat_interval);
     stamp_if_idle(shared, leader);
     send_heartbeats(shared, leader);
+    transfer::tell_if_ready(shared, leader);
     for (&peer, progress) in &mut leader.progress {
         if progress.state == (ProgressState::Probe { waiting: true }) {
             send_append(shared, peer, progress, Vec::new());
@@ -181,6 +185,9 @@ pub(crate) fn handle_matched(shared: &mut Shared, leader: &mut Leader, from: Nod
     }
     if let Some(progress) = leader.progress.get_mut(&from) {
         send_entries(shared, from, progress);
+    }
+    if moved && leader.transfer.is_some_and(|transfer| transfer.to == from) {
+        transfer::tell_if_ready(shared, leader);
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) enum Next {
     Stay,
     Follower { leader: Option<NodeId>, reason: Reason },
     PreCandidate { reason: Reason },
-    Candidate,
+    Candidate { reason: Reason },
     Leader,
 }
 

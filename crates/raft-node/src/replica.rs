@@ -101,6 +101,8 @@ pub struct Replica<M, W> {
     batch: ProposalId,
     sweep_at: Instant,
     stopping: bool,
+    /// This leader is handing over: commands wait for the successor, until it is known or this moment is there.
+    successor_by: Option<Instant>,
     last_change: Option<LeaderChange>,
     /// Why the last election was held here, until it is known who won.
     election_reason: Option<Reason>,
@@ -158,6 +160,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             batch: ProposalId(0),
             sweep_at: now,
             stopping: false,
+            successor_by: None,
             last_change: None,
             election_reason: None,
             counters: Counters::default(),
@@ -293,9 +296,34 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    /// From now on every new request is refused; those under way may still be answered.
-    pub fn stop(&mut self) {
+    /// From now on every new request is refused; those under way may still be answered. A leader hands over.
+    pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
+        self.hand_over(now, None);
+    }
+
+    /// Makes `to` leader, or without a name the follower that lacks least (§3.10). If this server leads, commands that come
+    /// now wait for the successor; they are not refused. What becomes of it is among the events.
+    pub fn hand_over(&mut self, now: Instant, to: Option<NodeId>) {
+        self.step(now, Input::Transfer { to });
+        if self.is_handing_over() {
+            self.successor_by = Some(now.after(self.config.protocol.election_timeout_max));
+        }
+    }
+
+    /// Whether this server leads and is making another one leader.
+    pub fn is_handing_over(&self) -> bool {
+        self.raft().is_some_and(|raft| raft.transfers_to().is_some())
+    }
+
+    /// Whether commands wait for a successor: while it is being made leader, and for a moment until it is heard.
+    fn waits_for_successor(&mut self, now: Instant) -> bool {
+        let Some(by) = self.successor_by else { return false };
+        let waits = self.is_handing_over() || (self.leader().is_none() && now < by);
+        if !waits {
+            self.successor_by = None;
+        }
+        waits
     }
 
     /// Makes batches of what has come in since the last call, and hands out all there is to do.
@@ -304,7 +332,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.clock.advance(now, has_leader);
         self.room_to_apply = MAX_APPLIED_PER_TURN;
         self.apply_committed();
-        loop {
+        while !self.waits_for_successor(now) {
             let batch = self.proposals.take_batch();
             if batch.is_empty() {
                 break;

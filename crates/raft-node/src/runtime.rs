@@ -205,7 +205,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         if self.stopping.is_none() {
             info!("stopping: answering {} requests under way", self.server.replica().requests_under_way());
             self.stopping = Some(self.now());
-            self.server.stop();
+            self.server.stop(self.now());
             self.closing.cancel();
         }
     }
@@ -395,7 +395,8 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
 
     fn is_drained(&self) -> bool {
         self.stopping.is_some_and(|since| {
-            self.server.replica().requests_under_way() == 0 || self.now() >= since.after(DRAIN_LIMIT)
+            let replica = self.server.replica();
+            replica.requests_under_way() == 0 && !replica.is_handing_over() || self.now() >= since.after(DRAIN_LIMIT)
         })
     }
 }

@@ -204,9 +204,14 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.replica.read(waiter, deadline);
     }
 
-    /// From now on every new request is refused; those under way may still be answered.
-    pub fn stop(&mut self) {
-        self.replica.stop();
+    /// From now on every new request is refused; those under way may still be answered. A leader hands over.
+    pub fn stop(&mut self, now: Instant) {
+        self.replica.stop(now);
+    }
+
+    /// Makes `to` leader, or without a name the follower that lacks least, if this server leads (§3.10).
+    pub fn hand_over(&mut self, now: Instant, to: Option<NodeId>) {
+        self.replica.hand_over(now, to);
     }
 
     /// Answers every request under way: the server stops now.

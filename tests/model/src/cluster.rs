@@ -188,6 +188,7 @@ impl Cluster {
                 | Effect::ReadReady { .. }
                 | Effect::ReadFailed { .. }
                 | Effect::LeaderKnown { .. }
+                | Effect::TransferFailed { .. }
                 | Effect::Misbehaved { .. } => {}
             }
         }
@@ -246,6 +247,7 @@ fn is_spent(envelope: &Envelope, receiver: &Server) -> bool {
         | Body::RequestVote { .. }
         | Body::AppendEntries { .. }
         | Body::Heartbeat { .. }
+        | Body::TimeoutNow
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => false,
     };

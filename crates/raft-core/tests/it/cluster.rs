@@ -149,6 +149,7 @@ impl Cluster {
             | Effect::ReadFailed { .. }
             | Effect::RoleChanged { .. }
             | Effect::LeaderKnown { .. }
+            | Effect::TransferFailed { .. }
             | Effect::Misbehaved { .. } => {}
         }
         self.events.push(event);

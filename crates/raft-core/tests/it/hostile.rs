@@ -86,7 +86,9 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         1 => (number(), position()).prop_map(|(poll, last_log)| Body::PreVote { poll: Poll(poll), last_log }),
         4 => (number(), verdict()).prop_map(|(poll, verdict)| Body::PreVoteReply { poll: Poll(poll), verdict }),
-        1 => position().prop_map(|last_log| Body::RequestVote { last_log }),
+        1 => (position(), proptest::bool::ANY)
+            .prop_map(|(last_log, is_transfer)| Body::RequestVote { last_log, is_transfer }),
+        1 => Just(Body::TimeoutNow),
         4 => verdict().prop_map(|verdict| Body::RequestVoteReply { verdict }),
         6 => append.prop_map(|(prev, entries, commit)| Body::AppendEntries { prev, entries, commit }),
         4 => index().prop_map(|index| Body::AppendEntriesReply(AppendResult::Matched(index))),

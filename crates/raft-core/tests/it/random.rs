@@ -41,11 +41,12 @@ enum Action {
     Cut,
     Heal,
     Unreachable,
+    Transfer,
     Pause,
 }
 
 /// Each action with its usual weight. Each run varies them: what is rare on average is common somewhere.
-const ACTIONS: [(Action, u64); 16] = [
+const ACTIONS: [(Action, u64); 17] = [
     (Action::Deliver, 500),
     (Action::DeliverOutOfOrder, 20),
     (Action::Drop, 10),
@@ -61,6 +62,7 @@ const ACTIONS: [(Action, u64); 16] = [
     (Action::Cut, 5),
     (Action::Heal, 5),
     (Action::Unreachable, 3),
+    (Action::Transfer, 3),
     (Action::Pause, 5),
 ];
 
@@ -238,6 +240,12 @@ impl Run {
                 let (id, peer) = (self.any_node(), self.any_node());
                 self.cluster.step(id, Input::Unreachable { peer });
             }
+            Action::Transfer => {
+                let (id, to) = (self.any_node(), self.any_node());
+                let id = self.cluster.leader().unwrap_or(id);
+                let to = Some(to).filter(|_| self.below(2) == 0);
+                self.cluster.step(id, Input::Transfer { to });
+            }
             Action::Pause => {
                 let (id, steps) = (self.any_node(), self.below(1_000));
                 self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
@@ -258,7 +266,8 @@ impl Run {
     fn heal_and_agree(&mut self) {
         self.paused = None;
         self.cluster.heal();
-        self.pass_time_until("everybody agrees", Cluster::agrees);
+        let hands_over = |cluster: &Cluster| cluster.nodes.values().any(|node| node.raft.transfers_to().is_some());
+        self.pass_time_until("everybody agrees", |cluster| cluster.agrees() && !hands_over(cluster));
         let leader = self.cluster.leader().unwrap();
         let committed = self.cluster.safety.committed_index().next();
         let answered = self.cluster.safety.reads_answered + self.cluster.nodes.len() as u64;

@@ -68,6 +68,7 @@ impl Safety {
             | Effect::ProposalAccepted { .. }
             | Effect::ProposalRefused { .. }
             | Effect::LeaderKnown { .. }
+            | Effect::TransferFailed { .. }
             | Effect::Misbehaved { .. } => {}
         }
     }
@@ -84,6 +85,7 @@ impl Safety {
             | Body::AppendEntriesReply(_)
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => return,
         };
@@ -137,7 +139,7 @@ fn check_durable(node: &Node, to: NodeId, message: &Message) {
     assert!(disk.hard_state.term >= message.term, "{} names a term that is not on its disk: {message}", node.raft.id());
     let holds = match &message.body {
         Body::PreVote { last_log, .. } => disk.has(*last_log),
-        Body::RequestVote { last_log } => disk.has(*last_log) && disk.hard_state.voted_for == Some(node.raft.id()),
+        Body::RequestVote { last_log, .. } => disk.has(*last_log) && disk.hard_state.voted_for == Some(node.raft.id()),
         Body::PreVoteReply { verdict: Verdict::Refused(Refusal::LogBehind { ours }), .. }
         | Body::RequestVoteReply { verdict: Verdict::Refused(Refusal::LogBehind { ours }) } => disk.has(*ours),
         Body::RequestVoteReply { verdict: Verdict::Granted } => disk.hard_state.voted_for == Some(to),
@@ -148,6 +150,7 @@ fn check_durable(node: &Node, to: NodeId, message: &Message) {
         | Body::AppendEntries { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
+        | Body::TimeoutNow
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => true,
     };

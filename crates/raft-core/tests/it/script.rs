@@ -131,6 +131,10 @@ impl Script {
                 cluster.propose(words.server(0)?, &commands);
             }
             "read" => cluster.read(words.server(0)?),
+            "transfer" => {
+                let to = if words.0.len() > 1 { Some(words.server(1)?) } else { None };
+                cluster.step(words.server(0)?, Input::Transfer { to });
+            }
             "persist" => {
                 let count = fields.text("count").map_or(Ok(u64::MAX), number)?;
                 cluster.persist(words.server(0)?, usize::try_from(count)?);

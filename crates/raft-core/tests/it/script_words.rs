@@ -103,7 +103,10 @@ impl Fields<'_> {
         Ok(match kind {
             "PreVote" => Body::PreVote { poll: Poll(self.number("poll")?), last_log: self.position("last")? },
             "PreVoteReply" => Body::PreVoteReply { poll: Poll(self.number("poll")?), verdict: self.verdict()? },
-            "RequestVote" => Body::RequestVote { last_log: self.position("last")? },
+            "RequestVote" => Body::RequestVote {
+                last_log: self.position("last")?,
+                is_transfer: self.text("transfer").is_some_and(|value| value == "yes"),
+            },
             "RequestVoteReply" => Body::RequestVoteReply { verdict: self.verdict()? },
             "AppendEntries" => Body::AppendEntries {
                 prev: self.position("prev")?,
@@ -119,6 +122,7 @@ impl Fields<'_> {
                 Body::Heartbeat { commit: LogIndex(self.number("commit")?), round: ReadRound(self.number("round")?) }
             }
             "HeartbeatReply" => Body::HeartbeatReply { round: ReadRound(self.number("round")?) },
+            "TimeoutNow" => Body::TimeoutNow,
             "ReadIndex" => Body::ReadIndex {
                 id: ReadId(self.number("id")?),
                 incarnation: Incarnation(self.number("incarnation")?),

@@ -147,7 +147,7 @@ fn a_vote_by_log_and_earlier_vote() {
         let mut cluster = Cluster::new(3, false, |_| {});
         prepare(&mut cluster, 1, &[2, 2], current);
         cluster.prepare(n(1), |disk| disk.hard_state.voted_for = chosen.map(n));
-        tell(&mut cluster, 1, 2, current, Body::RequestVote { last_log: position(index, term) });
+        tell(&mut cluster, 1, 2, current, Body::RequestVote { last_log: position(index, term), is_transfer: false });
         assert_eq!(was_granted(&mut cluster), granted, "{index}@{term}, voted for {chosen:?}");
 
         // The poll asks the same, but for the vote: it binds nobody.
@@ -175,7 +175,7 @@ fn no_role_votes_twice() {
         assert_eq!(cluster.raft(n(1)).role(), role);
         let term = cluster.raft(n(1)).term();
         cluster.queue(n(2), n(1)).clear();
-        tell(&mut cluster, 1, 2, term.0, Body::RequestVote { last_log: position(3, 3) });
+        tell(&mut cluster, 1, 2, term.0, Body::RequestVote { last_log: position(3, 3), is_transfer: false });
         assert!(!was_granted(&mut cluster), "{role}");
         assert_eq!(cluster.raft(n(1)).role(), role, "refusing changes nothing");
     }

@@ -127,7 +127,12 @@ fn decode_body(term: Term, body: WireBody, payload: &Bytes) -> Result<(Body, usi
         WireBody::PreVoteReply { poll, verdict } => {
             Body::PreVoteReply { poll: Poll(poll), verdict: decode_verdict(&verdict)? }
         }
-        WireBody::RequestVote { last_log } => Body::RequestVote { last_log: from_wire(last_log)? },
+        WireBody::RequestVote { last_log } => {
+            Body::RequestVote { last_log: from_wire(last_log)?, is_transfer: false }
+        }
+        WireBody::RequestVoteForTransfer { last_log } => {
+            Body::RequestVote { last_log: from_wire(last_log)?, is_transfer: true }
+        }
         WireBody::RequestVoteReply { verdict } => Body::RequestVoteReply { verdict: decode_verdict(&verdict)? },
         WireBody::AppendEntries { prev, commit, entries: wire_entries } => {
             let (prev, commit) = (from_wire(prev)?, check_index(commit)?);
@@ -143,6 +148,7 @@ fn decode_body(term: Term, body: WireBody, payload: &Bytes) -> Result<(Body, usi
             Body::Heartbeat { commit: check_index(commit)?, round: ReadRound(round) }
         }
         WireBody::HeartbeatReply { round } => Body::HeartbeatReply { round: ReadRound(round) },
+        WireBody::TimeoutNow => Body::TimeoutNow,
         WireBody::ReadIndex { id, incarnation } => {
             Body::ReadIndex { id: ReadId(id), incarnation: Incarnation(incarnation) }
         }

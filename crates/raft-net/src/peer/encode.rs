@@ -19,6 +19,7 @@ pub const fn link_of(message: &Message) -> LinkKind {
         | Body::AppendEntriesReply(_)
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
+        | Body::TimeoutNow
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => LinkKind::Control,
     }
@@ -45,7 +46,10 @@ fn encode_body(body: &Body) -> (WireBody, Bytes) {
         Body::PreVoteReply { poll, verdict } => {
             WireBody::PreVoteReply { poll: poll.0, verdict: encode_verdict(*verdict) }
         }
-        Body::RequestVote { last_log } => WireBody::RequestVote { last_log: to_wire(*last_log) },
+        Body::RequestVote { last_log, is_transfer: false } => WireBody::RequestVote { last_log: to_wire(*last_log) },
+        Body::RequestVote { last_log, is_transfer: true } => {
+            WireBody::RequestVoteForTransfer { last_log: to_wire(*last_log) }
+        }
         Body::RequestVoteReply { verdict } => WireBody::RequestVoteReply { verdict: encode_verdict(*verdict) },
         Body::AppendEntriesReply(AppendResult::Matched(index)) => WireBody::Matched { index: index.0 },
         Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }) => {
@@ -53,6 +57,7 @@ fn encode_body(body: &Body) -> (WireBody, Bytes) {
         }
         Body::Heartbeat { commit, round } => WireBody::Heartbeat { commit: commit.0, round: round.0 },
         Body::HeartbeatReply { round } => WireBody::HeartbeatReply { round: round.0 },
+        Body::TimeoutNow => WireBody::TimeoutNow,
         Body::ReadIndex { id, incarnation } => WireBody::ReadIndex { id: id.0, incarnation: incarnation.0 },
         Body::ReadIndexReply { id, incarnation, index } => {
             WireBody::ReadIndexReply { id: id.0, incarnation: incarnation.0, index: index.0 }

@@ -40,6 +40,8 @@ pub(super) enum WireBody {
     HeartbeatReply { round: u64 },
     ReadIndex { id: u64, incarnation: u64 },
     ReadIndexReply { id: u64, incarnation: u64, index: u64 },
+    TimeoutNow,
+    RequestVoteForTransfer { last_log: WirePosition },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -182,7 +182,8 @@ mod messages {
         for (name, verdict) in verdicts() {
             bodies.push((format!("pre-vote-reply-{name}"), Body::PreVoteReply { poll: Poll(1), verdict }));
         }
-        bodies.push(("request-vote".to_owned(), Body::RequestVote { last_log: at(400, 3) }));
+        let request_vote = |is_transfer| Body::RequestVote { last_log: at(400, 3), is_transfer };
+        bodies.push(("request-vote".to_owned(), request_vote(false)));
         for (name, verdict) in verdicts() {
             bodies.push((format!("request-vote-reply-{name}"), Body::RequestVoteReply { verdict }));
         }
@@ -198,6 +199,8 @@ mod messages {
             ("heartbeat-reply".to_owned(), Body::HeartbeatReply { round: ReadRound(u64::MAX) }),
             ("read-index".to_owned(), Body::ReadIndex { id, incarnation }),
             ("read-index-reply".to_owned(), Body::ReadIndexReply { id, incarnation, index: LogIndex(400) }),
+            ("timeout-now".to_owned(), Body::TimeoutNow),
+            ("request-vote-for-transfer".to_owned(), request_vote(true)),
         ]);
         bodies
     }

@@ -67,7 +67,9 @@ fn short_body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (any::<u64>(), position()).prop_map(|(poll, last_log)| Body::PreVote { poll: Poll(poll), last_log }),
         (any::<u64>(), verdict()).prop_map(|(poll, verdict)| Body::PreVoteReply { poll: Poll(poll), verdict }),
-        position().prop_map(|last_log| Body::RequestVote { last_log }),
+        (position(), proptest::bool::ANY)
+            .prop_map(|(last_log, is_transfer)| Body::RequestVote { last_log, is_transfer }),
+        Just(Body::TimeoutNow),
         verdict().prop_map(|verdict| Body::RequestVoteReply { verdict }),
         number().prop_map(|index| Body::AppendEntriesReply(AppendResult::Matched(LogIndex(index)))),
         (position(), position())

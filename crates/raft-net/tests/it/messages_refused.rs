@@ -53,7 +53,7 @@ fn impossible_numbers() {
     for number in [MAX + 1, u64::MAX] {
         let term = DecodeError::ImpossibleTerm(number);
         is_refused(&message(number, Body::HeartbeatReply { round: ReadRound(0) }), &term);
-        is_refused(&message(1, Body::RequestVote { last_log: at(number, 0) }), &term);
+        is_refused(&message(1, Body::RequestVote { last_log: at(number, 0), is_transfer: false }), &term);
         is_refused(&append(1, at(number, 0), &[]), &term);
         is_refused(&append(1, at(0, 0), &[(number, 0)]), &term);
         let behind = Verdict::Refused(Refusal::LogBehind { ours: at(number, 0) });
@@ -63,7 +63,7 @@ fn impossible_numbers() {
         let (id, incarnation) = (ReadId(0), Incarnation(0));
         for body in [
             Body::PreVote { poll: Poll(0), last_log: at(0, number) },
-            Body::RequestVote { last_log: at(0, number) },
+            Body::RequestVote { last_log: at(0, number), is_transfer: false },
             Body::AppendEntries { prev: at(0, number), entries: Vec::new(), commit: LogIndex(0) },
             Body::AppendEntries { prev: at(0, 0), entries: Vec::new(), commit: LogIndex(number) },
             Body::AppendEntriesReply(AppendResult::Matched(LogIndex(number))),

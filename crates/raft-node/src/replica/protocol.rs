@@ -79,6 +79,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.last_change = Some(LeaderChange { term, reason });
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
+            Effect::TransferFailed { .. } => self.outputs.events.push(NodeEvent::Protocol { term, effect }),
             Effect::Misbehaved { .. } => {
                 self.counters.misbehaviours += 1;
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
@@ -94,7 +95,12 @@ impl<M: StateMachine, W> Replica<M, W> {
                     self.election_reason = Some(reason);
                 }
             }
-            RoleName::Candidate => self.counters.elections_started += 1,
+            RoleName::Candidate => {
+                self.counters.elections_started += 1;
+                if matches!(reason, Reason::ChosenBy { .. }) {
+                    self.election_reason = Some(reason);
+                }
+            }
             RoleName::Leader => {
                 self.counters.elections_won += 1;
                 let reason = self.election_reason.take();
