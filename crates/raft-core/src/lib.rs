@@ -69,7 +69,7 @@ pub use message::{AppendResult, Body, Message, Poll, ReadId, ReadRound, Refusal,
 pub use raft::Raft;
 pub use types::{
     ClusterId, ClusterTime, Configuration, DiskId, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition,
-    Member, NodeId, Payload, Term,
+    Member, NodeId, Payload, Snapshot, Term,
 };
 pub use write::{Write, WriteNumber};
 

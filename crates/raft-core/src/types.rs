@@ -263,3 +263,17 @@ pub struct Member {
     /// Where its peers reach it, `HOST:PORT`; opaque to the protocol.
     pub address: String,
 }
+
+/// What the protocol knows of a snapshot (§5.1; lastIndex, lastTerm and lastConfig of Figure 5.3): where it ends and
+/// what was in effect there. Its data belongs to the driver.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Snapshot {
+    /// The last entry it covers.
+    pub last: LogPosition,
+    /// That entry's stamp: cluster time goes on from here when the log behind it is empty (rule 6).
+    pub stamp: ClusterTime,
+    /// The latest configuration at or before `last`.
+    pub configuration: Configuration,
+    /// The index of the entry that configuration came with; 0 if the cluster was formed with it.
+    pub configuration_index: LogIndex,
+}
