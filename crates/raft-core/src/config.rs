@@ -3,7 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::types::{Configuration, Entry, HardState, Incarnation, LogIndex, NodeId, Term};
+use crate::types::{Configuration, Entry, HardState, Incarnation, LogIndex, LogPosition, NodeId, Snapshot, Term};
 
 use alloc::vec::Vec;
 
@@ -28,10 +28,18 @@ pub struct Config {
     pub max_inflight_messages: usize,
     /// How many bytes of entries may be on their way to one follower, unanswered.
     pub max_inflight_bytes: usize,
+    /// How many bytes of entries that a snapshot covers stay in the log, so that a follower a little behind needs no
+    /// snapshot ([`Entry::size_bytes`]).
+    pub log_tail_bytes: usize,
+    /// How many bytes of a snapshot one InstallSnapshot carries.
+    pub snapshot_chunk_bytes: usize,
+    /// How many bytes of snapshots a second a leader sends, to all followers together.
+    pub snapshot_bytes_per_second: u64,
 }
 
 impl Config {
-    /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight.
+    /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight, a tail of
+    /// 8 MiB, snapshots in chunks of 1 MiB, 128 MiB of them a second.
     #[must_use]
     pub const fn new(id: NodeId, incarnation: Incarnation, seed: u64) -> Self {
         Self {
@@ -44,7 +52,16 @@ impl Config {
             max_append_bytes: 1 << 20,
             max_inflight_messages: 256,
             max_inflight_bytes: 32 << 20,
+            log_tail_bytes: 8 << 20,
+            snapshot_chunk_bytes: 1 << 20,
+            snapshot_bytes_per_second: 128 << 20,
         }
+    }
+
+    /// How long a chunk takes at the rate that snapshots may have.
+    pub(crate) fn snapshot_chunk_interval(&self) -> Duration {
+        let nanos = self.snapshot_chunk_bytes as u128 * 1_000_000_000 / u128::from(self.snapshot_bytes_per_second);
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
@@ -53,9 +70,13 @@ impl Config {
 pub struct Restored {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The configuration the cluster was formed with; a later one in the log takes its place.
+    /// The configuration the cluster was formed with; a later one in the snapshot or the log takes its place.
     pub initial: Configuration,
-    /// The log, from index 1.
+    /// The latest snapshot, if there is one.
+    pub snapshot: Option<Snapshot>,
+    /// Where the log begins: the position before its first entry. The origin, unless a snapshot covers it.
+    pub base: LogPosition,
+    /// The log, from `base` on.
     pub entries: Vec<Entry>,
 }
 
@@ -69,10 +90,17 @@ pub enum StartError {
     HeartbeatTooSlow,
     /// A limit is zero.
     LimitZero,
-    /// The log does not begin at 1, has a gap, or its terms go backwards.
+    /// The log does not go on where it should, has a gap, or its terms go backwards.
     LogBroken {
         /// The index that was expected.
         expected: LogIndex,
+    },
+    /// The snapshot does not reach where the log begins, or its last entry is not the log's.
+    SnapshotApart {
+        /// Where the log begins.
+        base: LogPosition,
+        /// Where the snapshot ends, if there is one.
+        snapshot: Option<LogPosition>,
     },
     /// The log holds an entry of a term that the hard state does not know: the hard state is an old copy.
     HardStateBehindLog {
@@ -94,6 +122,12 @@ impl fmt::Display for StartError {
             }
             Self::LimitZero => f.write_str("a limit of zero lets nothing through; raise it"),
             Self::LogBroken { expected } => write!(f, "the log is broken: entry {expected} is missing or out of order"),
+            Self::SnapshotApart { base, snapshot: Some(last) } => {
+                write!(f, "the log begins after {base}, and the snapshot at {last} does not lead there")
+            }
+            Self::SnapshotApart { base, snapshot: None } => {
+                write!(f, "the log begins after {base}, and there is no snapshot of what came before")
+            }
             Self::HardStateBehindLog { term, log_term } => {
                 write!(f, "the hard state is of term {term}, the log of term {log_term}: an old copy of the hard state")
             }
@@ -111,7 +145,9 @@ impl Config {
         if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 >= self.election_timeout_min {
             return Err(StartError::HeartbeatTooSlow);
         }
-        if self.max_append_bytes == 0 || self.max_inflight_messages == 0 || self.max_inflight_bytes == 0 {
+        let limits = [self.max_append_bytes, self.max_inflight_messages, self.max_inflight_bytes];
+        let snapshot_limits = [self.snapshot_chunk_bytes as u64, self.snapshot_bytes_per_second];
+        if limits.contains(&0) || snapshot_limits.contains(&0) {
             return Err(StartError::LimitZero);
         }
         Ok(())
@@ -120,8 +156,8 @@ impl Config {
 
 impl Restored {
     pub(crate) fn check(&self) -> Result<(), StartError> {
-        let mut expected = LogIndex(1);
-        let mut log_term = Term(0);
+        let mut expected = self.base.index.next();
+        let mut log_term = self.base.term;
         for entry in &self.entries {
             if entry.position.index != expected || entry.position.term < log_term {
                 return Err(StartError::LogBroken { expected });
@@ -131,6 +167,24 @@ impl Restored {
         }
         if log_term > self.hard_state.term {
             return Err(StartError::HardStateBehindLog { term: self.hard_state.term, log_term });
+        }
+        self.check_snapshot()
+    }
+
+    /// The snapshot covers what the log has forgotten, and ends at a position of the log.
+    fn check_snapshot(&self) -> Result<(), StartError> {
+        let last = self.snapshot.as_ref().map_or(LogPosition::ORIGIN, |snapshot| snapshot.last);
+        let after_base = last.index.0.checked_sub(self.base.index.0).map(|distance| distance.checked_sub(1));
+        let ours = match after_base {
+            None => None,
+            Some(None) => Some(self.base),
+            Some(Some(place)) => {
+                usize::try_from(place).ok().and_then(|place| self.entries.get(place)).map(|entry| entry.position)
+            }
+        };
+        if ours != Some(last) {
+            let snapshot = self.snapshot.as_ref().map(|snapshot| snapshot.last);
+            return Err(StartError::SnapshotApart { base: self.base, snapshot });
         }
         Ok(())
     }

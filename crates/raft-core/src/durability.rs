@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::message::{AppendResult, Body, Message, Refusal, Verdict};
-use crate::types::{Entry, HardState, LogIndex, NodeId};
+use crate::types::{Entry, HardState, LogIndex, LogPosition, NodeId};
 use crate::write::{Write, WriteNumber};
 
 /// How many messages wait for the disk at most; more are dropped, as the network may drop them. A leader keeps at
@@ -57,7 +57,13 @@ impl Durability {
 
     fn pending(&mut self) -> &mut Write {
         let number = WriteNumber(self.issued.0 + 1);
-        self.pending.get_or_insert_with(|| Write { number, hard_state: None, truncate_from: None, entries: Vec::new() })
+        self.pending.get_or_insert_with(|| Write {
+            number,
+            hard_state: None,
+            restart_after: None,
+            truncate_from: None,
+            entries: Vec::new(),
+        })
     }
 
     pub(crate) fn write_hard_state(&mut self, hard_state: HardState) {
@@ -81,6 +87,19 @@ impl Durability {
         }
         // What names a position that is gone is never said.
         self.waiting.retain(|(_, _, message)| named_index(&message.body).is_none_or(|index| index < from));
+    }
+
+    /// The log goes on after `base`, which a snapshot on disk covers.
+    pub(crate) fn write_restart(&mut self, base: LogPosition) {
+        let write = self.pending();
+        assert!(write.entries.is_empty() && write.truncate_from.is_none(), "one step restarts the log before all else");
+        write.restart_after = Some(base);
+        // The snapshot is durable, so its end is; what is on the way belongs to the log that is gone.
+        self.durable_index = base.index;
+        for (_, durable_after) in &mut self.on_the_way {
+            *durable_after = base.index;
+        }
+        self.waiting.retain(|(_, _, message)| named_index(&message.body).is_none());
     }
 
     /// Hands out what the step has changed. `last_index` is the log's end, which the write makes durable.
@@ -173,7 +192,10 @@ const fn named_index(body: &Body) -> Option<LogIndex> {
     match body {
         // Entries may leave before they are on our own disk (§10.2.1). The commit index and the read index name
         // entries that a majority has on disk, whether or not we are part of it.
+        // A chunk of a snapshot is stored, not promised: it is asked for again after a crash.
         Body::AppendEntries { .. }
+        | Body::InstallSnapshot { .. }
+        | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
         | Body::TimeoutNow
@@ -197,6 +219,8 @@ const fn acknowledged_index(message: &Message) -> Option<LogIndex> {
         Body::AppendEntriesReply(AppendResult::Matched(index)) => Some(index),
         Body::AppendEntriesReply(AppendResult::Mismatch { .. })
         | Body::AppendEntries { .. }
+        | Body::InstallSnapshot { .. }
+        | Body::InstallSnapshotReply { .. }
         | Body::PreVote { .. }
         | Body::PreVoteReply { .. }
         | Body::RequestVote { .. }

@@ -4,6 +4,8 @@
 use core::fmt;
 use core::time::Duration;
 
+use bytes::Bytes;
+
 use crate::input::ProposalId;
 use crate::message::{Message, ReadId, ReadRound};
 use crate::types::{LogIndex, LogPosition, NodeId, Term};
@@ -21,6 +23,44 @@ pub enum Effect {
     },
     /// Write this to the disk, after all earlier writes, and answer with [`crate::Input::Persisted`].
     Write(Write),
+    /// Send this follower a chunk of a snapshot, as [`crate::Body::InstallSnapshot`]: read up to `max_bytes` of the
+    /// snapshot's file. A chunk that cannot be read is not sent; it is asked for again.
+    SendSnapshot {
+        /// To whom.
+        to: NodeId,
+        /// The term of the message.
+        term: Term,
+        /// The last entry the snapshot covers.
+        last: LogPosition,
+        /// Where the chunk begins.
+        offset: u64,
+        /// How long it is at most.
+        max_bytes: usize,
+    },
+    /// Store this chunk of a leader's snapshot and answer with [`crate::Input::ChunkStored`]; after the last one check
+    /// the whole, make it durable, and answer with [`crate::Input::SnapshotReceived`]. The first byte of a snapshot
+    /// voids whatever was stored of another.
+    StoreChunk {
+        /// The last entry the snapshot covers.
+        last: LogPosition,
+        /// Where the chunk begins: where the one before ended.
+        offset: u64,
+        /// The chunk.
+        data: Bytes,
+        /// Whether it is the last one.
+        done: bool,
+    },
+    /// The snapshot takes the place of the log up to its end: restore the state machine from it before anything after
+    /// it is applied (§5.1).
+    SnapshotInstalled {
+        /// The last entry it covers.
+        last: LogPosition,
+    },
+    /// The log has forgotten everything up to here; the disk may do the same.
+    Compacted {
+        /// The last index that is gone.
+        through: LogIndex,
+    },
     /// The log is committed up to here: apply it to the state machine (§3.5).
     Committed {
         /// The new commit index.
@@ -199,6 +239,8 @@ pub enum Misbehaviour {
         /// What it claims to hold.
         index: LogIndex,
     },
+    /// A chunk of a snapshot that no correct leader sends.
+    MalformedSnapshot,
     /// A follower confirms a read round that this leader never began.
     ConfirmedUnknown {
         /// The round.
@@ -266,6 +308,7 @@ impl fmt::Display for Misbehaviour {
             Self::ContradictsCommitted { index } => write!(f, "contradicts committed entry {index}"),
             Self::ContradictsItself { index } => write!(f, "contradicts itself at entry {index}"),
             Self::AcknowledgedUnknown { index } => write!(f, "acknowledges {index}, which this leader never had"),
+            Self::MalformedSnapshot => f.write_str("malformed snapshot"),
             Self::ConfirmedUnknown { round } => write!(f, "confirms round {}, which never began", round.0),
         }
     }
@@ -277,6 +320,13 @@ impl fmt::Display for Effect {
         match self {
             Self::Send { to, message } => write!(f, "→ {to} {message}"),
             Self::Write(write) => fmt::Display::fmt(write, f),
+            Self::SendSnapshot { to, last, offset, .. } => write!(f, "sends {to} snapshot {last} from {offset}"),
+            Self::StoreChunk { last, offset, data, done } => {
+                let end = if *done { ", its last" } else { "" };
+                write!(f, "stores snapshot {last} from {offset} [{} bytes{end}]", data.len())
+            }
+            Self::SnapshotInstalled { last } => write!(f, "installs snapshot {last}"),
+            Self::Compacted { through } => write!(f, "compacts the log through {through}"),
             Self::Committed { index } => write!(f, "committed {index}"),
             Self::ProposalAccepted { id, first } => write!(f, "proposal #{} accepted at {first}", id.0),
             Self::ProposalRefused { id, leader: Some(leader) } => {

@@ -26,6 +26,7 @@ pub(crate) fn become_follower(shared: &mut Shared, leader: Option<NodeId>) -> Fo
         waiting_since: shared.now,
         election_deadline: shared.random_election_deadline(),
         reads: FollowerReads::default(),
+        receiving: None,
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::message::{Message, ReadId};
-use crate::types::{Incarnation, NodeId};
+use crate::types::{Incarnation, LogPosition, NodeId, Snapshot};
 use crate::write::WriteNumber;
 
 /// One input of [`crate::Raft::step`].
@@ -43,6 +43,23 @@ pub enum Input {
     },
     /// The disk confirms this write and all before it.
     Persisted(WriteNumber),
+    /// A snapshot of this server's own state is durable: what [`crate::Raft::describe_snapshot`] said when it was
+    /// begun. The log may forget what it covers (§5.1).
+    SnapshotTaken(Snapshot),
+    /// A chunk that [`crate::Effect::StoreChunk`] named is stored; it need not be durable yet.
+    ChunkStored {
+        /// Of which snapshot.
+        last: LogPosition,
+        /// Where the chunk ends.
+        offset: u64,
+    },
+    /// The last chunk of a leader's snapshot is stored, and the whole is checked and durable.
+    SnapshotReceived(Snapshot),
+    /// The snapshot whose chunks were stored is damaged, or could not be stored.
+    SnapshotRejected {
+        /// Which one.
+        last: LogPosition,
+    },
     /// Messages to this peer were lost: its link broke, or its queue was full.
     Unreachable {
         /// The peer.

@@ -27,6 +27,10 @@ impl Observation {
         assert!(last.term <= term, "the log ends at {last}, in a term this server ({term}) does not know");
         assert!(raft.commit_index() <= last.index, "committed {} past the log's end {last}", raft.commit_index());
         assert!(raft.durable_index() <= last.index, "durable {} past the log's end {last}", raft.durable_index());
+        let (base, covered) =
+            (raft.log().base(), raft.snapshot().map_or(LogPosition::ORIGIN, |snapshot| snapshot.last));
+        assert!(base <= covered, "the log begins after {base}, the snapshot covers {covered}");
+        assert!(covered.index <= raft.commit_index(), "a snapshot of {covered}, committed {}", raft.commit_index());
         let mut first_of_term = None;
         match role {
             Role::Leader(leader) => {

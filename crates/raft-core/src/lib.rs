@@ -57,6 +57,7 @@ mod reads;
 mod replication;
 mod role;
 mod shared;
+mod snapshot;
 mod transfer;
 mod types;
 mod write;

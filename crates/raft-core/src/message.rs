@@ -5,6 +5,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use bytes::Bytes;
+
 use crate::types::{Entry, Incarnation, LogIndex, LogPosition, NodeId, Term};
 
 /// One message, from one server to another.
@@ -67,8 +69,26 @@ pub enum Body {
         /// The leader's commit index.
         commit: LogIndex,
     },
-    /// Answer to [`Body::AppendEntries`].
+    /// Answer to [`Body::AppendEntries`]; also to [`Body::InstallSnapshot`], once what it brings is here.
     AppendEntriesReply(AppendResult),
+    /// A chunk of a snapshot (§5, Figure 5.3). Stamp and configuration are part of its data.
+    InstallSnapshot {
+        /// The last entry the snapshot covers.
+        last: LogPosition,
+        /// Where in the snapshot the chunk begins, in bytes.
+        offset: u64,
+        /// The chunk.
+        data: Bytes,
+        /// Whether it is the last one.
+        done: bool,
+    },
+    /// Answer to a chunk: everything before `offset` is stored.
+    InstallSnapshotReply {
+        /// Which snapshot.
+        last: LogPosition,
+        /// The next byte that is wanted.
+        offset: u64,
+    },
     /// I lead (§3.4). An AppendEntries without the consistency check, so that it can overtake entries on a link of
     /// its own.
     Heartbeat {
@@ -183,6 +203,13 @@ impl fmt::Display for Message {
             Body::AppendEntriesReply(AppendResult::Matched(index)) => write!(f, "AppendEntriesReply matched={index}"),
             Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }) => {
                 write!(f, "AppendEntriesReply mismatch at {prev}, hint {hint}")
+            }
+            Body::InstallSnapshot { last, offset, data, done } => {
+                let end = if *done { ", its last" } else { "" };
+                write!(f, "InstallSnapshot last={last} offset={offset} [{} bytes{end}]", data.len())
+            }
+            Body::InstallSnapshotReply { last, offset } => {
+                write!(f, "InstallSnapshotReply last={last} offset={offset}")
             }
             Body::Heartbeat { commit, round } => write!(f, "Heartbeat commit={commit} round={}", round.0),
             Body::HeartbeatReply { round } => write!(f, "HeartbeatReply round={}", round.0),

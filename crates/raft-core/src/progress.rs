@@ -8,7 +8,7 @@ use core::time::Duration;
 
 use crate::config::Config;
 use crate::message::ReadRound;
-use crate::types::{Instant, LogIndex};
+use crate::types::{Instant, LogIndex, LogPosition};
 
 /// The leader's view of one follower.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,6 +34,44 @@ pub(crate) enum ProgressState {
     },
     /// Stream.
     Replicate(Inflight),
+    /// What it needs next is compacted: a snapshot first (§5).
+    Snapshot(Sending),
+}
+
+/// A snapshot on its way to a follower, one chunk at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Sending {
+    /// Which one: the last entry it covers.
+    pub(crate) last: LogPosition,
+    /// The next byte the follower wants.
+    pub(crate) offset: u64,
+    /// The chunk that begins there.
+    pub(crate) chunk: Chunk,
+    /// How often in a row it was lost.
+    pub(crate) losses: u32,
+}
+
+/// Where the next chunk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Chunk {
+    /// To be sent, not before this.
+    Due(Instant),
+    /// On its way since.
+    Sent(Instant),
+}
+
+impl Sending {
+    /// Whether the chunk has been unanswered for so long that it must be lost. The patience doubles each time.
+    pub(crate) fn is_lost(&self, now: Instant, config: &Config) -> bool {
+        matches!(self.chunk, Chunk::Sent(since) if now.since(since) >= patience(self.losses, config))
+    }
+}
+
+/// For how long an answer is waited for after so many losses in a row, so that a follower that stands still is not
+/// sent the same over and over.
+fn patience(losses: u32, config: &Config) -> Duration {
+    const MOST_DOUBLINGS: u32 = 5;
+    config.election_timeout_min * (1 << losses.min(MOST_DOUBLINGS))
 }
 
 /// The messages on their way to a follower in the Replicate state.
@@ -78,12 +116,9 @@ impl Inflight {
         }
     }
 
-    /// Whether the oldest message has been unanswered for so long that it must be lost. The patience doubles each
-    /// time, so that a follower whose disk stands still is not sent the same entries over and over.
+    /// Whether the oldest message has been unanswered for so long that it must be lost.
     fn is_lost(&self, now: Instant, config: &Config) -> bool {
-        const MOST_DOUBLINGS: u32 = 5;
-        let patience: Duration = config.election_timeout_min * (1 << self.losses.min(MOST_DOUBLINGS));
-        !self.messages.is_empty() && now.since(self.moved) >= patience
+        !self.messages.is_empty() && now.since(self.moved) >= patience(self.losses, config)
     }
 }
 
@@ -99,10 +134,19 @@ impl Progress {
         }
     }
 
-    /// Takes an acknowledgement. One that is older than what is known changes nothing.
+    /// The snapshot on its way to it, if one is.
+    pub(crate) const fn sending(&self) -> Option<&Sending> {
+        match &self.state {
+            ProgressState::Snapshot(sending) => Some(sending),
+            ProgressState::Probe { .. } | ProgressState::Replicate(_) => None,
+        }
+    }
+
+    /// Takes an acknowledgement. One that is older than what is known changes nothing. One that reaches the end of a
+    /// snapshot on its way, or the log from `base` on, ends its sending.
     ///
     /// Returns whether `matched` moved.
-    pub(crate) fn acknowledge(&mut self, index: LogIndex, now: Instant) -> bool {
+    pub(crate) fn acknowledge(&mut self, index: LogIndex, base: LogIndex, now: Instant) -> bool {
         if index < self.matched {
             return false;
         }
@@ -115,6 +159,12 @@ impl Progress {
                 self.state = ProgressState::Replicate(Inflight::new(now, 0));
             }
             ProgressState::Replicate(inflight) => inflight.free_to(index, now),
+            ProgressState::Snapshot(sending) => {
+                if index >= sending.last.index.min(base) {
+                    self.next = index.next();
+                    self.state = ProgressState::Replicate(Inflight::new(now, 0));
+                }
+            }
         }
         moved
     }
@@ -125,13 +175,14 @@ impl Progress {
         let is_stale = match &self.state {
             ProgressState::Probe { .. } => prev != self.next.previous(),
             ProgressState::Replicate(_) => prev <= self.matched,
+            ProgressState::Snapshot(_) => true,
         };
         if is_stale {
             return;
         }
         self.next = match &self.state {
             ProgressState::Probe { .. } => agreed.next().min(prev).max(self.matched.next()),
-            ProgressState::Replicate(_) => self.matched.next(),
+            ProgressState::Replicate(_) | ProgressState::Snapshot(_) => self.matched.next(),
         };
         self.state = ProgressState::Probe { waiting: false };
     }
@@ -146,6 +197,7 @@ impl Progress {
                     self.next = last.next();
                 }
             }
+            ProgressState::Snapshot(_) => unreachable!("no entries while a snapshot is on its way"),
         }
     }
 
@@ -155,6 +207,8 @@ impl Progress {
         match &self.state {
             ProgressState::Probe { .. } => {}
             ProgressState::Replicate(_) => self.next = self.matched.next(),
+            // It goes on where it stopped.
+            ProgressState::Snapshot(_) => return,
         }
         self.state = ProgressState::Probe { waiting: true };
     }

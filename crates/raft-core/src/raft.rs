@@ -1,5 +1,6 @@
 //! The state machine of the protocol: takes an input, decides by role and message, changes role in one place.
 
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::config::{Config, Restored, StartError};
@@ -11,8 +12,8 @@ use crate::log::Log;
 use crate::message::{AppendResult, Body, Message, ReadRound, Refusal};
 use crate::role::{Follower, Next, Role};
 use crate::shared::{Freshness, Shared};
-use crate::types::{Configuration, HardState, Incarnation, Instant, LogIndex, NodeId, Term};
-use crate::{election, reads, replication, transfer};
+use crate::types::{Configuration, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term};
+use crate::{election, reads, replication, snapshot, transfer};
 
 /// One server's protocol.
 ///
@@ -66,7 +67,8 @@ impl Raft {
             Role::Candidate(candidate) => candidate.election_deadline,
             Role::Leader(leader) => {
                 let transfer = leader.transfer.map(|transfer| transfer.deadline);
-                transfer.map_or(leader.heartbeat_deadline, |deadline| deadline.min(leader.heartbeat_deadline))
+                let deadlines = [Some(leader.heartbeat_deadline), transfer, snapshot::next_due(leader)];
+                deadlines.into_iter().flatten().min().unwrap_or(leader.heartbeat_deadline)
             }
         }
     }
@@ -149,6 +151,26 @@ impl Raft {
         }
     }
 
+    /// What a snapshot of the state at `index` is called (§5.1): for the driver that takes one. `None` if the log does
+    /// not tell any more, or not yet.
+    #[must_use]
+    pub fn describe_snapshot(&self, index: LogIndex) -> Option<Snapshot> {
+        snapshot::describe(&self.shared, index)
+    }
+
+    /// The latest snapshot on this server's disk.
+    #[must_use]
+    pub const fn snapshot(&self) -> Option<&Snapshot> {
+        self.shared.snapshot()
+    }
+
+    /// The last entries of the snapshots whose files are still needed: the latest, and those on their way to a
+    /// follower.
+    #[must_use]
+    pub fn snapshots_in_use(&self) -> BTreeSet<LogPosition> {
+        snapshot::in_use(&self.shared, &self.role).collect()
+    }
+
     pub(crate) const fn durability(&self) -> &Durability {
         &self.shared.durability
     }
@@ -202,6 +224,26 @@ impl Raft {
                 self.shared.send_released();
                 self.handle_durable()
             }
+            Input::SnapshotTaken(taken) => {
+                snapshot::handle_taken(&mut self.shared, &self.role, taken);
+                Next::Stay
+            }
+            Input::ChunkStored { last, offset } => {
+                if let Role::Follower(follower) = &mut self.role {
+                    snapshot::handle_chunk_stored(&mut self.shared, follower, last, offset);
+                }
+                Next::Stay
+            }
+            Input::SnapshotReceived(received) => {
+                snapshot::handle_received(&mut self.shared, &mut self.role, received);
+                Next::Stay
+            }
+            Input::SnapshotRejected { last } => {
+                if let Role::Follower(follower) = &mut self.role {
+                    snapshot::handle_rejected(&mut self.shared, follower, last);
+                }
+                Next::Stay
+            }
             Input::Unreachable { peer } => {
                 match &mut self.role {
                     Role::Leader(leader) => replication::handle_unreachable(leader, peer),
@@ -234,6 +276,7 @@ impl Raft {
                 if now >= leader.heartbeat_deadline {
                     return replication::handle_heartbeat_timeout(&mut self.shared, leader);
                 }
+                snapshot::send_due(&mut self.shared, leader);
             }
             Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
@@ -306,12 +349,16 @@ impl Raft {
             {
                 TermVerdict::RefuseVote(Refusal::HearsLeader)
             }
-            Body::AppendEntries { .. } | Body::Heartbeat { .. } if term < current => TermVerdict::TellOurTerm,
+            Body::AppendEntries { .. } | Body::InstallSnapshot { .. } | Body::Heartbeat { .. } if term < current => {
+                TermVerdict::TellOurTerm
+            }
             Body::PreVoteReply { .. }
             | Body::RequestVote { .. }
             | Body::RequestVoteReply { .. }
             | Body::AppendEntries { .. }
             | Body::AppendEntriesReply(_)
+            | Body::InstallSnapshot { .. }
+            | Body::InstallSnapshotReply { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
             | Body::TimeoutNow
@@ -357,6 +404,14 @@ impl Raft {
                     replication::handle_append_entries(&mut self.shared, from, new);
                 }
             }
+            Body::InstallSnapshot { last, offset, data, done } => {
+                if self.follow(from)
+                    && let Role::Follower(follower) = &mut self.role
+                {
+                    let chunk = snapshot::NewChunk { last, offset, data, done };
+                    snapshot::handle_install_snapshot(&mut self.shared, follower, from, chunk);
+                }
+            }
             Body::Heartbeat { commit, round } => {
                 if self.follow(from) {
                     replication::handle_heartbeat(&mut self.shared, from, commit, round);
@@ -374,7 +429,10 @@ impl Raft {
                 // Its reads were given up when it stood.
                 Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => {}
             },
-            Body::AppendEntriesReply(_) | Body::HeartbeatReply { .. } | Body::ReadIndex { .. } => {
+            Body::AppendEntriesReply(_)
+            | Body::InstallSnapshotReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ReadIndex { .. } => {
                 self.dispatch_to_leader(from, body);
             }
         }
@@ -395,6 +453,7 @@ impl Raft {
             Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }) => {
                 replication::handle_mismatch(shared, leader, from, prev, hint);
             }
+            Body::InstallSnapshotReply { last, offset } => snapshot::handle_reply(shared, leader, from, last, offset),
             Body::HeartbeatReply { round } => replication::handle_heartbeat_reply(shared, leader, from, round),
             Body::ReadIndex { id, incarnation } => reads::handle_read_index(shared, leader, from, id, incarnation),
             Body::PreVote { .. }
@@ -402,6 +461,7 @@ impl Raft {
             | Body::RequestVote { .. }
             | Body::RequestVoteReply { .. }
             | Body::AppendEntries { .. }
+            | Body::InstallSnapshot { .. }
             | Body::Heartbeat { .. }
             | Body::TimeoutNow
             | Body::ReadIndexReply { .. } => unreachable!("dispatched by what every role does with it"),

@@ -11,12 +11,14 @@ use bytes::Bytes;
 
 use crate::effect::{Effect, Misbehaviour, Reason};
 use crate::input::ProposalId;
+use crate::log::Comparison;
 use crate::message::{AppendResult, Body, ReadRound};
 use crate::progress::{Progress, ProgressState};
 use crate::quorum::reached_by_majority;
 use crate::reads::{self, LeaderReads};
 use crate::role::Next;
 use crate::shared::Shared;
+use crate::snapshot::{self, Pace};
 use crate::transfer::{self, Transfer};
 use crate::types::{ClusterTime, Entry, Instant, LogIndex, LogPosition, NodeId, Payload};
 
@@ -37,6 +39,8 @@ pub(crate) struct Leader {
     clock: (ClusterTime, Instant),
     pub(crate) reads: LeaderReads,
     pub(crate) transfer: Option<Transfer>,
+    /// When the next chunk of a snapshot may leave.
+    pub(crate) pace: Pace,
 }
 
 impl Leader {
@@ -77,6 +81,7 @@ pub(crate) fn become_leader(shared: &mut Shared) -> Leader {
         clock: (shared.log.last_stamp(), shared.now),
         reads: LeaderReads::default(),
         transfer: None,
+        pace: Pace::default(),
     };
     append(shared, &leader, Payload::Noop);
     send_entries_to_all(shared, &mut leader);
@@ -101,17 +106,24 @@ fn append(shared: &mut Shared, leader: &Leader, payload: Payload) {
 
 fn send_entries_to_all(shared: &mut Shared, leader: &mut Leader) {
     for (&peer, progress) in &mut leader.progress {
-        send_entries(shared, peer, progress);
+        send_entries(shared, &mut leader.pace, peer, progress);
     }
 }
 
-/// Sends a follower what it lacks, as far as its state allows.
-fn send_entries(shared: &mut Shared, peer: NodeId, progress: &mut Progress) {
+/// Sends a follower what it lacks, as far as its state allows: entries, or a snapshot if they are gone (§5).
+fn send_entries(shared: &mut Shared, pace: &mut Pace, peer: NodeId, progress: &mut Progress) {
     loop {
-        let may_send = match &progress.state {
-            ProgressState::Probe { waiting } => !waiting,
+        if snapshot::is_needed(shared, progress) {
+            snapshot::begin(shared, pace, progress);
+        }
+        let may_send = match &mut progress.state {
+            ProgressState::Probe { waiting } => !*waiting,
             ProgressState::Replicate(inflight) => {
                 progress.next <= shared.log.last_index() && !inflight.is_full(&shared.config)
+            }
+            ProgressState::Snapshot(sending) => {
+                snapshot::send_chunk(shared, peer, sending);
+                false
             }
         };
         if !may_send {
@@ -123,7 +135,7 @@ fn send_entries(shared: &mut Shared, peer: NodeId, progress: &mut Progress) {
 }
 
 fn send_append(shared: &mut Shared, peer: NodeId, progress: &mut Progress, entries: Vec<Entry>) {
-    let prev = shared.log.position(progress.next.previous()).expect("next is at most one past the log's end");
+    let prev = shared.log.position(progress.next.previous()).expect("between the base and the end of the log");
     let last = entries.last().map_or(prev.index, |entry| entry.position.index);
     let size_bytes = entries.iter().map(Entry::size_bytes).sum();
     shared.send(peer, Body::AppendEntries { prev, entries, commit: shared.commit_index() });
@@ -142,11 +154,16 @@ pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader)
     send_heartbeats(shared, leader);
     transfer::tell_if_ready(shared, leader);
     for (&peer, progress) in &mut leader.progress {
-        if progress.state == (ProgressState::Probe { waiting: true }) {
-            send_append(shared, peer, progress, Vec::new());
+        match &mut progress.state {
+            ProgressState::Probe { waiting } => {
+                if *waiting && !snapshot::is_needed(shared, progress) {
+                    send_append(shared, peer, progress, Vec::new());
+                }
+            }
+            ProgressState::Replicate(_) => progress.resend_if_lost(shared.now, &shared.config),
+            ProgressState::Snapshot(sending) => snapshot::resend_if_lost(shared, &mut leader.pace, sending),
         }
-        progress.resend_if_lost(shared.now, &shared.config);
-        send_entries(shared, peer, progress);
+        send_entries(shared, &mut leader.pace, peer, progress);
     }
     Next::Stay
 }
@@ -179,12 +196,12 @@ pub(crate) fn handle_matched(shared: &mut Shared, leader: &mut Leader, from: Nod
         return;
     }
     let Some(progress) = leader.progress.get_mut(&from) else { return };
-    let moved = progress.acknowledge(index, shared.now);
+    let moved = progress.acknowledge(index, shared.log.base().index, shared.now);
     if moved {
         advance_commit(shared, leader);
     }
     if let Some(progress) = leader.progress.get_mut(&from) {
-        send_entries(shared, from, progress);
+        send_entries(shared, &mut leader.pace, from, progress);
     }
     if moved && leader.transfer.is_some_and(|transfer| transfer.to == from) {
         transfer::tell_if_ready(shared, leader);
@@ -200,8 +217,9 @@ pub(crate) fn handle_mismatch(
     hint: LogPosition,
 ) {
     let Some(progress) = leader.progress.get_mut(&from) else { return };
-    progress.step_back(prev.index, shared.log.last_not_beyond(hint).index);
-    send_entries(shared, from, progress);
+    let agreed = if hint.index < shared.log.base().index { hint } else { shared.log.last_not_beyond(hint) };
+    progress.step_back(prev.index, agreed.index);
+    send_entries(shared, &mut leader.pace, from, progress);
 }
 
 /// A follower lives and follows.
@@ -224,7 +242,7 @@ pub(crate) fn handle_restart(shared: &mut Shared, leader: &mut Leader, peer: Nod
     if let Some(progress) = leader.progress.get_mut(&peer) {
         *progress = Progress::new(next, shared.now);
         leader.reads.forget(peer);
-        send_entries(shared, peer, progress);
+        send_entries(shared, &mut leader.pace, peer, progress);
     }
 }
 
@@ -263,7 +281,7 @@ pub(crate) fn handle_append_entries(shared: &mut Shared, from: NodeId, new: NewE
         shared.report(from, what);
         return;
     }
-    if !shared.log.has(prev) {
+    if shared.log.compare(prev) != Comparison::Held {
         let hint = shared.log.last_not_beyond(prev);
         shared.send(from, Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }));
         return;
@@ -280,13 +298,13 @@ pub(crate) fn handle_append_entries(shared: &mut Shared, from: NodeId, new: NewE
 /// conflict removes the rest (Figure 3.1, step 3).
 fn store(shared: &mut Shared, entries: Vec<Entry>) {
     for entry in entries {
-        match shared.log.position(entry.position.index) {
-            Some(ours) if ours == entry.position => {}
-            Some(_) => {
+        match shared.log.compare(entry.position) {
+            Comparison::Held => {}
+            Comparison::Conflict => {
                 shared.truncate_from(entry.position.index);
                 shared.append(entry);
             }
-            None => shared.append(entry),
+            Comparison::Missing => shared.append(entry),
         }
     }
 }
@@ -310,7 +328,7 @@ fn check_entries(shared: &Shared, prev: LogPosition, entries: &[Entry]) -> Resul
 /// What is committed, and what this leader sent before, stands.
 fn check_position(shared: &Shared, position: LogPosition) -> Result<(), Misbehaviour> {
     let index = position.index;
-    if shared.log.has(position) {
+    if shared.log.compare(position) == Comparison::Held {
         Ok(())
     } else if index <= shared.commit_index() {
         Err(Misbehaviour::ContradictsCommitted { index })

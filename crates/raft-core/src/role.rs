@@ -5,6 +5,7 @@ use crate::message::Poll;
 use crate::quorum::Votes;
 use crate::reads::FollowerReads;
 use crate::replication::Leader;
+use crate::snapshot::Receiving;
 use crate::types::{Instant, NodeId};
 
 /// What this server is.
@@ -29,6 +30,8 @@ pub(crate) struct Follower {
     pub(crate) election_deadline: Instant,
     /// Its reads on their way to the leader.
     pub(crate) reads: FollowerReads,
+    /// The leader's snapshot on its way here.
+    pub(crate) receiving: Option<Receiving>,
 }
 
 /// Asks whether it could win (§9.6). Its term and vote are as they were.

@@ -11,7 +11,9 @@ use crate::log::Log;
 use crate::membership::Membership;
 use crate::message::{Body, Message, Poll};
 use crate::random::Random;
-use crate::types::{Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Term};
+use crate::types::{
+    ClusterTime, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term,
+};
 
 /// State that outlives a change of role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +24,8 @@ pub(crate) struct Shared {
     hard_state: HardState,
     pub(crate) log: Log,
     pub(crate) membership: Membership,
+    /// The latest snapshot on disk. It covers at least what the log has forgotten.
+    snapshot: Option<Snapshot>,
     commit_index: LogIndex,
     /// Up to here the log is known to agree with that of the current term's leader: nothing beyond may be committed on
     /// a leader's word (Figure 3.1, "index of last new entry"). It belongs to the term, not to the role: a follower
@@ -48,18 +52,26 @@ pub(crate) enum Freshness {
 
 impl Shared {
     pub(crate) fn new(config: Config, restored: Restored, now: Instant) -> Self {
-        let mut membership = Membership::new(restored.initial);
-        for entry in &restored.entries {
+        let Restored { hard_state, initial, snapshot, base, entries } = restored;
+        let mut membership = Membership::new(initial);
+        if let Some(snapshot) = &snapshot {
+            membership.restart_after(snapshot);
+        }
+        let covered = snapshot.as_ref().map_or(LogPosition::ORIGIN, |snapshot| snapshot.last);
+        for entry in entries.iter().filter(|entry| entry.position.index > covered.index) {
             membership.append(entry);
         }
-        let log = Log::restore(restored.entries);
+        // A log that holds entries has their stamps; one that holds none begins where the snapshot ends.
+        let base_stamp = snapshot.as_ref().map_or(ClusterTime::default(), |snapshot| snapshot.stamp);
+        let log = Log::restore(base, base_stamp, entries);
         Self {
             now,
-            hard_state: restored.hard_state,
+            hard_state,
             durability: Durability::new(log.last_index()),
             log,
             membership,
-            commit_index: LogIndex(0),
+            snapshot,
+            commit_index: covered.index,
             agreed_index: LogIndex(0),
             incarnations: BTreeMap::new(),
             random: Random::new(config.seed),
@@ -152,6 +164,49 @@ impl Shared {
         self.log.truncate_from(from);
         self.membership.truncate_from(from);
         self.durability.write_truncation(from);
+    }
+
+    // --- snapshots -----------------------------------------------------------------------------------------------
+
+    pub(crate) const fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// Remembers a snapshot that is on disk, if it is the latest.
+    ///
+    /// Returns whether it is.
+    pub(crate) fn note_snapshot(&mut self, snapshot: Snapshot) -> bool {
+        let is_latest = self.snapshot.as_ref().is_none_or(|known| known.last.index < snapshot.last.index);
+        if is_latest {
+            self.snapshot = Some(snapshot);
+        }
+        is_latest
+    }
+
+    /// Forgets the beginning of the log, which a snapshot covers.
+    ///
+    /// # Panics
+    /// If none does.
+    pub(crate) fn compact(&mut self, through: LogIndex) {
+        let covered = self.snapshot.as_ref().map_or(LogIndex(0), |snapshot| snapshot.last.index);
+        assert!(through <= covered, "compaction through {through}; the snapshot covers {covered}");
+        self.log.compact(through);
+        self.membership.compact(through);
+    }
+
+    /// Replaces the log by a snapshot of what is committed. With [`Shared::truncate_from`], the only code that deletes
+    /// entries that are not committed here: they are not what a majority committed in their place.
+    ///
+    /// # Panics
+    /// If it covers no more than what is committed here.
+    pub(crate) fn install(&mut self, snapshot: Snapshot) {
+        let last = snapshot.last;
+        assert!(last.index > self.commit_index, "a snapshot at {last} over committed {}", self.commit_index);
+        self.log.restart_after(last, snapshot.stamp);
+        self.membership.restart_after(&snapshot);
+        self.durability.write_restart(last);
+        self.commit_index = last.index;
+        self.snapshot = Some(snapshot);
     }
 
     /// Moves the commit index forward; never back.

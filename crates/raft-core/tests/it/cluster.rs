@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Config, Configuration, DiskId, Effect, Incarnation, Input, Instant, LogIndex, Member, Message, NodeId, ProposalId,
-    Raft, ReadId, RoleName, Term,
+    Body, Config, Configuration, DiskId, Effect, Incarnation, Input, Instant, LogIndex, LogPosition, Member, Message,
+    NodeId, ProposalId, Raft, ReadId, RoleName, Term,
 };
 
-use crate::disk::Disk;
+use crate::disk::{Chunk, Disk};
 use crate::safety::Safety;
 
 /// A server's id in the tests: `n(1)` is n1.
@@ -25,6 +25,40 @@ pub(crate) struct Node {
     pub(crate) config: Config,
     pub(crate) disk: Disk,
     pub(crate) now: Instant,
+    /// Its state machine: what was applied, position by position, with a space after each.
+    pub(crate) state: String,
+    pub(crate) applied: LogIndex,
+}
+
+impl Node {
+    fn new(config: Config, disk: Disk, now: Instant) -> Self {
+        let raft = Raft::new(config.clone(), disk.restored(), now).unwrap();
+        let mut node = Self { raft, config, disk, now, state: String::new(), applied: LogIndex(0) };
+        node.restore();
+        node
+    }
+
+    /// Sets the state machine to what the newest snapshot holds.
+    fn restore(&mut self) {
+        if let Some((snapshot, data)) = self.disk.snapshot() {
+            self.state = String::from_utf8(data.to_vec()).unwrap();
+            self.applied = snapshot.last.index;
+        }
+    }
+
+    /// Starts the server with what its disk holds.
+    fn start(&mut self) {
+        self.disk.recover();
+        *self = Self::new(self.config.clone(), self.disk.clone(), self.now);
+    }
+
+    fn apply(&mut self, index: LogIndex) {
+        for entry in self.raft.log().range(self.applied.next(), index) {
+            self.state += &format!("{} ", entry.position);
+            self.applied = entry.position.index;
+        }
+        assert_eq!(self.applied, index, "{} has nothing to apply", self.raft.id());
+    }
 }
 
 /// A message on its way, with the incarnation that its link proved.
@@ -75,8 +109,7 @@ impl Cluster {
             let mut config = Config::new(n(id), Incarnation(1), id);
             configure(&mut config);
             let disk = Disk::new(initial.clone());
-            let raft = Raft::new(config.clone(), disk.restored(), Instant(0)).unwrap();
-            (n(id), Node { raft, config, disk, now: Instant(0) })
+            (n(id), Node::new(config, disk, Instant(0)))
         };
         Self {
             nodes: (1..=count).map(start).collect(),
@@ -112,7 +145,7 @@ impl Cluster {
     pub(crate) fn prepare(&mut self, id: NodeId, change: impl FnOnce(&mut Disk)) {
         let node = self.node(id);
         change(&mut node.disk);
-        node.raft = Raft::new(node.config.clone(), node.disk.restored(), node.now).unwrap();
+        node.start();
     }
 
     // --- inputs --------------------------------------------------------------------------------------------------
@@ -142,8 +175,29 @@ impl Cluster {
                 }
             }
             Effect::Write(write) => self.node(id).disk.submit(write.clone()),
-            Effect::Committed { .. }
-            | Effect::ProposalAccepted { .. }
+            Effect::Committed { index } => {
+                self.node(id).apply(*index);
+                self.safety.check_state(&self.nodes[&id]);
+            }
+            Effect::SendSnapshot { to, term, last, offset, max_bytes } => {
+                event.term = *term;
+                event.lost =
+                    self.cut.contains(&(id, *to)) || !self.send_chunk(id, *to, (*term, *last, *offset, *max_bytes));
+            }
+            Effect::StoreChunk { last, offset, data, done } => {
+                let (last, offset, data, done) = (*last, *offset, data.clone(), *done);
+                let files = self.nodes.values().filter_map(|node| node.disk.snapshots.get(&last));
+                let is_sound = |data: &[u8]| data.ends_with(format!("{last} ").as_bytes());
+                let whole = files.filter(|(_, data)| is_sound(data)).next().cloned();
+                self.node(id).disk.submit_chunk(Chunk { last, offset, data, done, whole });
+            }
+            Effect::SnapshotInstalled { last } => {
+                self.node(id).restore();
+                assert_eq!(self.nodes[&id].applied, last.index, "{id} has another snapshot on its disk");
+                self.safety.check_state(&self.nodes[&id]);
+            }
+            Effect::Compacted { through } => self.node(id).disk.compact(*through),
+            Effect::ProposalAccepted { .. }
             | Effect::ProposalRefused { .. }
             | Effect::ReadReady { .. }
             | Effect::ReadFailed { .. }
@@ -153,6 +207,48 @@ impl Cluster {
             | Effect::Misbehaved { .. } => {}
         }
         self.events.push(event);
+    }
+
+    /// Reads a chunk of a snapshot and sends it. Returns false if its file is gone.
+    fn send_chunk(
+        &mut self,
+        from: NodeId,
+        to: NodeId,
+        (term, last, offset, max_bytes): (Term, LogPosition, u64, usize),
+    ) -> bool {
+        let sender = &self.nodes[&from];
+        let Some((_, data)) = sender.disk.snapshots.get(&last) else { return false };
+        let Some(start) = usize::try_from(offset).ok().filter(|start| *start <= data.len()) else { return false };
+        let end = start.saturating_add(max_bytes).min(data.len());
+        let body = Body::InstallSnapshot { last, offset, data: data.slice(start..end), done: end == data.len() };
+        let packet = Packet { incarnation: sender.config.incarnation, message: Message { term, body } };
+        self.queues.entry((to, from)).or_default().push_back(packet);
+        true
+    }
+
+    /// Takes a snapshot of what a server has applied and has on disk (§5.1).
+    pub(crate) fn take_snapshot(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let known = node.raft.snapshot().map_or(LogIndex(0), |snapshot| snapshot.last.index);
+        if node.applied > node.raft.durable_index() || node.applied <= known {
+            return;
+        }
+        let snapshot = node.raft.describe_snapshot(node.applied).unwrap();
+        node.disk.snapshots.insert(snapshot.last, (snapshot.clone(), Bytes::from(node.state.clone())));
+        self.step(id, Input::SnapshotTaken(snapshot));
+        self.remove_snapshots(id);
+    }
+
+    /// Spoils the data of a snapshot's file, as its checks will find out.
+    pub(crate) fn damage_snapshot(&mut self, id: NodeId, last: LogPosition) {
+        let (_, data) = self.node(id).disk.snapshots.get_mut(&last).unwrap();
+        *data = data.iter().map(|byte| byte ^ 1).collect();
+    }
+
+    /// Removes the files of snapshots that nobody needs.
+    fn remove_snapshots(&mut self, id: NodeId) {
+        let node = self.node(id);
+        node.disk.keep_snapshots(&node.raft.snapshots_in_use());
     }
 
     pub(crate) fn propose(&mut self, id: NodeId, commands: &[String]) {
@@ -198,6 +294,9 @@ impl Cluster {
         if let Some(number) = self.node(id).disk.persist(count) {
             self.step(id, Input::Persisted(number));
         }
+        if let Some(input) = self.node(id).disk.store_chunk() {
+            self.step(id, input);
+        }
     }
 
     /// Kills a server and starts it again as a new incarnation with what its disk holds.
@@ -206,7 +305,7 @@ impl Cluster {
         node.disk.crash();
         node.config.incarnation.0 += 1;
         node.config.seed = node.config.seed.wrapping_add(1_000);
-        node.raft = Raft::new(node.config.clone(), node.disk.restored(), node.now).unwrap();
+        node.start();
     }
 
     // --- network -------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ enum Happening {
     Persist { count: usize },
     Propose,
     Read,
+    Snapshot,
     Unreachable { peer: u64 },
     Restart,
 }
@@ -94,6 +95,10 @@ fn body() -> impl Strategy<Value = Body> {
         4 => index().prop_map(|index| Body::AppendEntriesReply(AppendResult::Matched(index))),
         4 => (position(), position())
             .prop_map(|(prev, hint)| Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint })),
+        3 => (position(), number(), "[a-z]{0,4}", proptest::bool::ANY).prop_map(|(last, offset, data, done)| {
+            Body::InstallSnapshot { last, offset, data: data.into(), done }
+        }),
+        2 => (position(), number()).prop_map(|(last, offset)| Body::InstallSnapshotReply { last, offset }),
         2 => (index(), number()).prop_map(|(commit, round)| Body::Heartbeat { commit, round: ReadRound(round) }),
         2 => number().prop_map(|round| Body::HeartbeatReply { round: ReadRound(round) }),
         1 => (number(), number())
@@ -116,6 +121,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (1_usize..4).prop_map(|count| Happening::Persist { count }),
         1 => Just(Happening::Propose),
         1 => Just(Happening::Read),
+        1 => Just(Happening::Snapshot),
         1 => (1_u64..5).prop_map(|peer| Happening::Unreachable { peer }),
         1 => Just(Happening::Restart),
     ]
@@ -136,6 +142,7 @@ fn run(happenings: Vec<Happening>, elect_first: bool) {
             Happening::Persist { count } => cluster.persist(n(1), count),
             Happening::Propose => cluster.propose(n(1), &["a".to_owned()]),
             Happening::Read => cluster.read(n(1)),
+            Happening::Snapshot => cluster.take_snapshot(n(1)),
             Happening::Unreachable { peer } => cluster.step(n(1), Input::Unreachable { peer: n(peer) }),
             Happening::Restart => cluster.restart(n(1)),
         }

@@ -18,4 +18,5 @@ mod safety;
 mod script;
 mod script_words;
 mod scripts;
+mod snapshot;
 mod tables;

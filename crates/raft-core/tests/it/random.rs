@@ -9,7 +9,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use raft_core::{Config, Input, LogIndex, NodeId};
+use raft_core::{Config, Effect, Input, LogIndex, NodeId};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
@@ -42,11 +42,12 @@ enum Action {
     Heal,
     Unreachable,
     Transfer,
+    Snapshot,
     Pause,
 }
 
 /// Each action with its usual weight. Each run varies them: what is rare on average is common somewhere.
-const ACTIONS: [(Action, u64); 17] = [
+const ACTIONS: [(Action, u64); 18] = [
     (Action::Deliver, 500),
     (Action::DeliverOutOfOrder, 20),
     (Action::Drop, 10),
@@ -63,6 +64,7 @@ const ACTIONS: [(Action, u64); 17] = [
     (Action::Heal, 5),
     (Action::Unreachable, 3),
     (Action::Transfer, 3),
+    (Action::Snapshot, 40),
     (Action::Pause, 5),
 ];
 
@@ -75,6 +77,7 @@ struct Run {
     weights: [u64; ACTIONS.len()],
     commands: u64,
     trace: DefaultHasher,
+    snapshots_installed: u64,
     last_events: Vec<String>,
 }
 
@@ -85,6 +88,7 @@ struct Outcome {
     leaders_elected: usize,
     committed: LogIndex,
     reads_answered: u64,
+    snapshots_installed: u64,
 }
 
 impl Run {
@@ -93,11 +97,14 @@ impl Run {
         let mut pick = |choices: &[u64]| choices[usize::try_from(random.next_u64()).unwrap_or(0) % choices.len()];
         let nodes = pick(&[3, 3, 5, 5, 1, 2, 4]);
         let (append_bytes, messages) = (pick(&[1, 100, 1 << 20]), pick(&[1, 3, 256]));
+        let (tail, chunk) = (pick(&[0, 0, 200, 8 << 20]), pick(&[7, 100, 1 << 20]));
         let weights = ACTIONS.map(|(_, weight)| weight * pick(&[0, 1, 1, 1, 3]));
         let cluster = Cluster::new(nodes, true, |config: &mut Config| {
             config.seed = config.seed.wrapping_add(seed.wrapping_mul(1_000_003));
             config.max_append_bytes = usize::try_from(append_bytes).unwrap();
             config.max_inflight_messages = usize::try_from(messages).unwrap();
+            config.log_tail_bytes = usize::try_from(tail).unwrap();
+            config.snapshot_chunk_bytes = usize::try_from(chunk).unwrap();
         });
         Self {
             random,
@@ -106,6 +113,7 @@ impl Run {
             weights,
             commands: 0,
             trace: DefaultHasher::new(),
+            snapshots_installed: 0,
             last_events: Vec::new(),
         }
     }
@@ -246,6 +254,10 @@ impl Run {
                 let to = Some(to).filter(|_| self.below(2) == 0);
                 self.cluster.step(id, Input::Transfer { to });
             }
+            Action::Snapshot => {
+                let id = self.any_node();
+                self.cluster.take_snapshot(id);
+            }
             Action::Pause => {
                 let (id, steps) = (self.any_node(), self.below(1_000));
                 self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
@@ -256,6 +268,7 @@ impl Run {
     fn note_events(&mut self) {
         for event in std::mem::take(&mut self.cluster.events) {
             event.hash(&mut self.trace);
+            self.snapshots_installed += u64::from(matches!(event.effect, Effect::SnapshotInstalled { .. }));
             if std::env::var_os("SEED").is_some() {
                 self.last_events.push(event.to_string());
             }
@@ -307,6 +320,7 @@ impl Run {
             leaders_elected: self.cluster.safety.leaders_elected(),
             committed: self.cluster.safety.committed_index(),
             reads_answered: self.cluster.safety.reads_answered,
+            snapshots_installed: self.snapshots_installed,
         }
     }
 }
@@ -319,17 +333,20 @@ fn run(seed: u64) -> Outcome {
 
 #[test]
 fn many_seeds() {
-    let mut total = Outcome { trace: 0, leaders_elected: 0, committed: LogIndex(0), reads_answered: 0 };
+    let mut total =
+        Outcome { trace: 0, leaders_elected: 0, committed: LogIndex(0), reads_answered: 0, snapshots_installed: 0 };
     for seed in 0..SEEDS {
         let outcome = run(seed);
         total.leaders_elected += outcome.leaders_elected;
         total.committed.0 += outcome.committed.0;
         total.reads_answered += outcome.reads_answered;
+        total.snapshots_installed += outcome.snapshots_installed;
     }
     // Runs in which nothing happens would show nothing.
     assert!(total.leaders_elected as u64 > 2 * SEEDS, "{total:?}");
     assert!(total.committed.0 > 20 * SEEDS, "{total:?}");
     assert!(total.reads_answered > 10 * SEEDS, "{total:?}");
+    assert!(total.snapshots_installed > SEEDS / 4, "{total:?}");
 }
 
 #[test]

@@ -63,6 +63,10 @@ impl Safety {
                 self.reads.remove(&(id, *read)).expect("each read is answered once");
             }
             Effect::Write(_)
+            | Effect::SendSnapshot { .. }
+            | Effect::StoreChunk { .. }
+            | Effect::SnapshotInstalled { .. }
+            | Effect::Compacted { .. }
             | Effect::Committed { .. }
             | Effect::RoleChanged { .. }
             | Effect::ProposalAccepted { .. }
@@ -83,6 +87,8 @@ impl Safety {
             | Body::PreVoteReply { .. }
             | Body::AppendEntries { .. }
             | Body::AppendEntriesReply(_)
+            | Body::InstallSnapshot { .. }
+            | Body::InstallSnapshotReply { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
             | Body::TimeoutNow
@@ -98,9 +104,21 @@ impl Safety {
     fn check_elected(&mut self, raft: &Raft) {
         let first = *self.leaders.entry(raft.term()).or_insert(raft.id());
         assert_eq!(first, raft.id(), "two leaders in term {}", raft.term());
-        for (entry, _) in self.committed.iter().filter(|(_, term)| *term < raft.term()) {
+        let base = raft.log().base().index;
+        let due = self.committed.iter().filter(|(entry, term)| *term < raft.term() && entry.position.index > base);
+        for (entry, _) in due {
             let theirs = raft.log().entry(entry.position.index);
             assert_eq!(theirs, Some(entry), "{} leads term {} without a committed entry", raft.id(), raft.term());
+        }
+    }
+
+    /// The state machine is what the committed entries make of it, whether they were applied or came in a snapshot.
+    pub(crate) fn check_state(&self, node: &Node) {
+        let applied = usize::try_from(node.applied.0).unwrap();
+        if !self.is_deceived {
+            let expected: String =
+                self.committed[..applied].iter().map(|(entry, _)| format!("{} ", entry.position)).collect();
+            assert_eq!(node.state, expected, "the state of {} at {applied}", node.raft.id());
         }
     }
 
@@ -123,8 +141,9 @@ impl Safety {
         let logs: Vec<_> = nodes.values().map(|node| node.raft.log()).collect();
         for (place, one) in logs.iter().enumerate() {
             for other in &logs[place + 1..] {
+                let first = one.base().index.max(other.base().index).next();
                 let shorter = one.last_index().min(other.last_index());
-                let both = || one.range(LogIndex(1), shorter).zip(other.range(LogIndex(1), shorter));
+                let both = || one.range(first, shorter).zip(other.range(first, shorter));
                 let agree = both().take_while(|(a, b)| a == b).count();
                 let again = both().skip(agree).find(|(a, b)| a.position == b.position);
                 assert_eq!(again, None, "two logs part after {agree} entries and meet again");
@@ -148,6 +167,8 @@ fn check_durable(node: &Node, to: NodeId, message: &Message) {
         Body::PreVoteReply { .. }
         | Body::RequestVoteReply { .. }
         | Body::AppendEntries { .. }
+        | Body::InstallSnapshot { .. }
+        | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
         | Body::TimeoutNow
@@ -159,5 +180,6 @@ fn check_durable(node: &Node, to: NodeId, message: &Message) {
 
 fn holds_log_up_to(disk: &Disk, raft: &Raft, index: LogIndex) -> bool {
     let position: Option<LogPosition> = raft.log().position(index);
-    position.is_some() && disk.position(index) == position
+    let is_covered = disk.snapshot().is_some_and(|(snapshot, _)| index <= snapshot.last.index);
+    is_covered || (position.is_some() && disk.position(index) == position)
 }

@@ -7,7 +7,9 @@ use std::error::Error;
 use std::fmt::Write as _;
 
 use goldenscript::{Command, Context};
-use raft_core::{Config, Effect, HardState, Incarnation, Input, LogIndex, Message, NodeId, RoleName, Term};
+use raft_core::{
+    Config, Effect, HardState, Incarnation, Input, LogIndex, LogPosition, Message, NodeId, RoleName, Term,
+};
 
 use crate::cluster::Cluster;
 use crate::safety::Safety;
@@ -70,10 +72,13 @@ fn new_cluster(fields: &Fields<'_>) -> Result<Cluster, Box<dyn Error>> {
     };
     let (append_bytes, messages) = (limit("max_append_bytes")?, limit("max_inflight_messages")?);
     let bytes = limit("max_inflight_bytes")?;
+    let (tail, chunk) = (limit("log_tail_bytes")?, limit("snapshot_chunk_bytes")?);
     Ok(Cluster::new(fields.number("nodes")?, fields.text("disk") == Some("manual"), |config: &mut Config| {
         config.max_append_bytes = append_bytes.unwrap_or(config.max_append_bytes);
         config.max_inflight_messages = messages.unwrap_or(config.max_inflight_messages);
         config.max_inflight_bytes = bytes.unwrap_or(config.max_inflight_bytes);
+        config.log_tail_bytes = tail.unwrap_or(0);
+        config.snapshot_chunk_bytes = chunk.unwrap_or(config.snapshot_chunk_bytes);
     }))
 }
 
@@ -140,6 +145,11 @@ impl Script {
                 cluster.persist(words.server(0)?, usize::try_from(count)?);
             }
             "restart" => cluster.restart(words.server(0)?),
+            "snapshot" => cluster.take_snapshot(words.server(0)?),
+            "damage" => {
+                let (id, last) = (words.server(0)?, words.0.get(1).ok_or("a snapshot is missing; write 5@2")?);
+                cluster.damage_snapshot(id, last.parse::<Position>()?.0);
+            }
             "unreachable" => {
                 let (id, peer) = (words.server(0)?, words.server(1)?);
                 cluster.step(id, Input::Unreachable { peer });
@@ -297,10 +307,14 @@ fn status(cluster: &Cluster, id: NodeId) -> String {
     line
 }
 
-/// `n1 1@1 2@1 | 3@2`: committed, then the rest.
+/// `n1 1@1 2@1 | 3@2`: committed, then the rest; in front `(4@1)`, where a compacted log begins.
 fn log_of(cluster: &Cluster, id: NodeId) -> String {
     let raft = cluster.raft(id);
     let mut line = id.to_string();
+    let base = raft.log().base();
+    if base != LogPosition::ORIGIN {
+        write!(line, " ({base})").unwrap();
+    }
     for entry in raft.log().range(LogIndex(1), raft.commit_index()) {
         write!(line, " {entry}").unwrap();
     }

@@ -118,6 +118,15 @@ impl Fields<'_> {
                 prev: self.position("prev")?,
                 hint: self.position("hint")?,
             }),
+            "InstallSnapshot" => Body::InstallSnapshot {
+                last: self.position("last")?,
+                offset: self.number("offset")?,
+                data: self.text("data").unwrap_or_default().to_owned().into(),
+                done: self.text("done").is_some_and(|value| value == "yes"),
+            },
+            "InstallSnapshotReply" => {
+                Body::InstallSnapshotReply { last: self.position("last")?, offset: self.number("offset")? }
+            }
             "Heartbeat" => {
                 Body::Heartbeat { commit: LogIndex(self.number("commit")?), round: ReadRound(self.number("round")?) }
             }
