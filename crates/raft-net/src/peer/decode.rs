@@ -14,7 +14,7 @@ use super::wire::{
 };
 use crate::frame::{Frame, FrameKind};
 
-/// The largest index, and the latest stamp in nanoseconds. As with [`Term::MAX_ACCEPTED`], no cluster comes near it,
+/// The largest index, the latest stamp in nanoseconds, and the last byte of a snapshot. As with [`Term::MAX_ACCEPTED`], no cluster comes near it,
 /// and numbers below leave room to count on.
 const MAX_NUMBER: u64 = 1 << 62;
 
@@ -55,6 +55,9 @@ pub enum DecodeError {
     /// An index that no log reaches.
     #[error("the impossible index {0}")]
     ImpossibleIndex(u64),
+    /// A place in a snapshot that no disk has room for.
+    #[error("the impossible offset {0} in a snapshot")]
+    ImpossibleOffset(u64),
     /// A stamp that no cluster lives to see.
     #[error("the impossible stamp {0} ns")]
     ImpossibleStamp(u64),
@@ -139,6 +142,18 @@ fn decode_body(term: Term, body: WireBody, payload: &Bytes) -> Result<(Body, usi
             let wire_entries = wire_entries.into_items().ok_or(DecodeError::TooManyEntries)?;
             let (entries, used_bytes) = decode_entries(term, prev, wire_entries, payload)?;
             return Ok((Body::AppendEntries { prev, entries, commit }, used_bytes));
+        }
+        WireBody::InstallSnapshot { last, offset, done } => {
+            let body = Body::InstallSnapshot {
+                last: from_wire(last)?,
+                offset: check_offset(offset)?,
+                data: payload.clone(),
+                done,
+            };
+            return Ok((body, payload.len()));
+        }
+        WireBody::InstallSnapshotReply { last, offset } => {
+            Body::InstallSnapshotReply { last: from_wire(last)?, offset: check_offset(offset)? }
         }
         WireBody::Matched { index } => Body::AppendEntriesReply(AppendResult::Matched(check_index(index)?)),
         WireBody::Mismatch { prev, hint } => {
@@ -241,6 +256,10 @@ fn decode_verdict(verdict: &WireVerdict) -> Result<Verdict, DecodeError> {
 
 fn from_wire((term, index): WirePosition) -> Result<LogPosition, DecodeError> {
     Ok(LogPosition::new(check_term(term)?, check_index(index)?))
+}
+
+const fn check_offset(offset: u64) -> Result<u64, DecodeError> {
+    if offset > MAX_NUMBER { Err(DecodeError::ImpossibleOffset(offset)) } else { Ok(offset) }
 }
 
 const fn check_index(index: u64) -> Result<LogIndex, DecodeError> {

@@ -7,16 +7,17 @@ use super::wire::{AtMost, WireBody, WireEntry, WireMessage, WirePayload, WirePos
 use crate::frame::{Frame, FrameKind};
 use crate::handshake::LinkKind;
 
-/// The link a message travels on: entries on the bulk link, everything short and urgent on the other.
+/// The link a message travels on: entries and snapshots on the bulk link, everything short and urgent on the other.
 #[must_use]
 pub const fn link_of(message: &Message) -> LinkKind {
     match &message.body {
-        Body::AppendEntries { .. } => LinkKind::Bulk,
+        Body::AppendEntries { .. } | Body::InstallSnapshot { .. } => LinkKind::Bulk,
         Body::PreVote { .. }
         | Body::PreVoteReply { .. }
         | Body::RequestVote { .. }
         | Body::RequestVoteReply { .. }
         | Body::AppendEntriesReply(_)
+        | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
         | Body::TimeoutNow
@@ -41,6 +42,13 @@ fn encode_body(body: &Body) -> (WireBody, Bytes) {
             let body =
                 WireBody::AppendEntries { prev: to_wire(*prev), commit: commit.0, entries: AtMost::new(wire_entries) };
             return (body, payload);
+        }
+        Body::InstallSnapshot { last, offset, data, done } => {
+            let body = WireBody::InstallSnapshot { last: to_wire(*last), offset: *offset, done: *done };
+            return (body, data.clone());
+        }
+        Body::InstallSnapshotReply { last, offset } => {
+            WireBody::InstallSnapshotReply { last: to_wire(*last), offset: *offset }
         }
         Body::PreVote { poll, last_log } => WireBody::PreVote { poll: poll.0, last_log: to_wire(*last_log) },
         Body::PreVoteReply { poll, verdict } => {

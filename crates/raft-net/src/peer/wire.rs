@@ -2,7 +2,7 @@
 //!
 //! The wire types stand apart from the protocol's own, because formats outlive code (rule 11). A header holds all fields;
 //! the commands of an AppendEntries follow raw, one after the other, in the payload: they are never re-encoded on their
-//! way from a client to the disks of all members.
+//! way from a client to the disks of all members. So does a chunk of a snapshot.
 //!
 //! Owns the layout. `encode` and `decode` go between it and the protocol's types.
 
@@ -42,6 +42,9 @@ pub(super) enum WireBody {
     ReadIndexReply { id: u64, incarnation: u64, index: u64 },
     TimeoutNow,
     RequestVoteForTransfer { last_log: WirePosition },
+    /// The frame's payload is the chunk.
+    InstallSnapshot { last: WirePosition, offset: u64, done: bool },
+    InstallSnapshotReply { last: WirePosition, offset: u64 },
 }
 
 #[derive(Serialize, Deserialize)]

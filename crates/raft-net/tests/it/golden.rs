@@ -182,6 +182,10 @@ mod messages {
         for (name, verdict) in verdicts() {
             bodies.push((format!("pre-vote-reply-{name}"), Body::PreVoteReply { poll: Poll(1), verdict }));
         }
+        let chunk = |data: &str, done| {
+            let data = data.to_owned().into();
+            Body::InstallSnapshot { last: at(400, 3), offset: 1 << 20, data, done }
+        };
         let request_vote = |is_transfer| Body::RequestVote { last_log: at(400, 3), is_transfer };
         bodies.push(("request-vote".to_owned(), request_vote(false)));
         for (name, verdict) in verdicts() {
@@ -201,6 +205,12 @@ mod messages {
             ("read-index-reply".to_owned(), Body::ReadIndexReply { id, incarnation, index: LogIndex(400) }),
             ("timeout-now".to_owned(), Body::TimeoutNow),
             ("request-vote-for-transfer".to_owned(), request_vote(true)),
+            ("install-snapshot".to_owned(), chunk("chunk", false)),
+            ("install-snapshot-last".to_owned(), chunk("", true)),
+            (
+                "install-snapshot-reply".to_owned(),
+                Body::InstallSnapshotReply { last: at(400, 3), offset: 1 << 20 },
+            ),
         ]);
         bodies
     }

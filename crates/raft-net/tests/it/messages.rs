@@ -70,6 +70,9 @@ fn short_body() -> impl Strategy<Value = Body> {
         (position(), proptest::bool::ANY)
             .prop_map(|(last_log, is_transfer)| Body::RequestVote { last_log, is_transfer }),
         Just(Body::TimeoutNow),
+        (position(), number(), prop::collection::vec(any::<u8>(), 0..200), any::<bool>())
+            .prop_map(|(last, offset, data, done)| Body::InstallSnapshot { last, offset, data: data.into(), done }),
+        (position(), number()).prop_map(|(last, offset)| Body::InstallSnapshotReply { last, offset }),
         verdict().prop_map(|verdict| Body::RequestVoteReply { verdict }),
         number().prop_map(|index| Body::AppendEntriesReply(AppendResult::Matched(LogIndex(index)))),
         (position(), position())
@@ -159,12 +162,12 @@ fn commands_are_slices_of_the_payload() {
 }
 
 #[test]
-fn entries_travel_on_the_bulk_link_and_nothing_else_does() {
+fn entries_and_snapshots_travel_on_the_bulk_link_and_nothing_else_does() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     runner
         .run(&message(), |message| {
-            let is_entries = matches!(message.body, Body::AppendEntries { .. });
-            prop_assert_eq!(link_of(&message) == LinkKind::Bulk, is_entries);
+            let is_bulk = matches!(message.body, Body::AppendEntries { .. } | Body::InstallSnapshot { .. });
+            prop_assert_eq!(link_of(&message) == LinkKind::Bulk, is_bulk);
             Ok(())
         })
         .unwrap();

@@ -70,9 +70,16 @@ fn impossible_numbers() {
             Body::AppendEntriesReply(AppendResult::Mismatch { prev: at(0, number), hint: at(0, 0) }),
             Body::AppendEntriesReply(AppendResult::Mismatch { prev: at(0, 0), hint: at(0, number) }),
             Body::Heartbeat { commit: LogIndex(number), round: ReadRound(0) },
+            Body::InstallSnapshotReply { last: at(0, number), offset: 0 },
             Body::ReadIndexReply { id, incarnation, index: LogIndex(number) },
         ] {
             is_refused(&message(1, body), &index);
+        }
+        for body in [
+            Body::InstallSnapshot { last: at(1, 1), offset: number, data: "x".into(), done: false },
+            Body::InstallSnapshotReply { last: at(1, 1), offset: number },
+        ] {
+            is_refused(&message(1, body), &DecodeError::ImpossibleOffset(number));
         }
         is_refused(&append(1, at(0, 0), &[(1, number)]), &DecodeError::ImpossibleStamp(number));
     }
@@ -145,7 +152,7 @@ fn configurations_that_are_none() {
 
 #[test]
 fn what_this_version_does_not_know() {
-    assert!(matches!(decode(&raw(&[1, 11, 0, 0], b"")), Err(DecodeError::Header(_))), "a body");
+    assert!(matches!(decode(&raw(&[1, 15, 0, 0], b"")), Err(DecodeError::Header(_))), "a body");
     assert!(matches!(decode(&raw(&[1, 3, 6], b"")), Err(DecodeError::Header(_))), "a verdict");
     let payload = [&APPEND[..], &[1, 1, 0, 3]].concat();
     assert!(matches!(decode(&raw(&payload, b"")), Err(DecodeError::Header(_))), "an entry's payload");
