@@ -91,7 +91,7 @@ async fn is_closed(mut stream: TcpStream) {
 fn unanswerable() -> Vec<(&'static str, Vec<u8>)> {
     let get = request(RequestBody::NodeStatus, b"");
     let hello = Hello { versions: PROTOCOL_VERSIONS, cluster: None, role: Role::Client };
-    let vote = Message { term: Term(9), body: Body::RequestVote { last_log: LogPosition::ORIGIN } };
+    let vote = Message { term: Term(9), body: Body::RequestVote { last_log: LogPosition::ORIGIN, is_transfer: false } };
     vec![
         ("a frame that claims 4 GiB", prefix(u32::MAX, 0, 16, 0)),
         ("a frame that claims 2 GiB", prefix(1 << 31, 16, 16, 0)),

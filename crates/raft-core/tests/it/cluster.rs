@@ -186,9 +186,9 @@ impl Cluster {
             }
             Effect::StoreChunk { last, offset, data, done } => {
                 let (last, offset, data, done) = (*last, *offset, data.clone(), *done);
-                let files = self.nodes.values().filter_map(|node| node.disk.snapshots.get(&last));
+                let mut files = self.nodes.values().filter_map(|node| node.disk.snapshots.get(&last));
                 let is_sound = |data: &[u8]| data.ends_with(format!("{last} ").as_bytes());
-                let whole = files.filter(|(_, data)| is_sound(data)).next().cloned();
+                let whole = files.find(|(_, data)| is_sound(data)).cloned();
                 self.node(id).disk.submit_chunk(Chunk { last, offset, data, done, whole });
             }
             Effect::SnapshotInstalled { last } => {

@@ -248,12 +248,7 @@ impl Run {
                 let (id, peer) = (self.any_node(), self.any_node());
                 self.cluster.step(id, Input::Unreachable { peer });
             }
-            Action::Transfer => {
-                let (id, to) = (self.any_node(), self.any_node());
-                let id = self.cluster.leader().unwrap_or(id);
-                let to = Some(to).filter(|_| self.below(2) == 0);
-                self.cluster.step(id, Input::Transfer { to });
-            }
+            Action::Transfer => self.transfer(),
             Action::Snapshot => {
                 let id = self.any_node();
                 self.cluster.take_snapshot(id);
@@ -263,6 +258,14 @@ impl Run {
                 self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
             }
         }
+    }
+
+    /// To anybody, itself and the dead included, or to whom the leader chooses.
+    fn transfer(&mut self) {
+        let (id, to) = (self.any_node(), self.any_node());
+        let id = self.cluster.leader().unwrap_or(id);
+        let to = Some(to).filter(|_| self.below(2) == 0);
+        self.cluster.step(id, Input::Transfer { to });
     }
 
     fn note_events(&mut self) {

@@ -130,9 +130,7 @@ fn decode_body(term: Term, body: WireBody, payload: &Bytes) -> Result<(Body, usi
         WireBody::PreVoteReply { poll, verdict } => {
             Body::PreVoteReply { poll: Poll(poll), verdict: decode_verdict(&verdict)? }
         }
-        WireBody::RequestVote { last_log } => {
-            Body::RequestVote { last_log: from_wire(last_log)?, is_transfer: false }
-        }
+        WireBody::RequestVote { last_log } => Body::RequestVote { last_log: from_wire(last_log)?, is_transfer: false },
         WireBody::RequestVoteForTransfer { last_log } => {
             Body::RequestVote { last_log: from_wire(last_log)?, is_transfer: true }
         }

@@ -360,7 +360,7 @@ fn a_stopping_node_answers_what_is_under_way_and_refuses_the_rest() {
     let (leader, follower) = (cluster.leader(), cluster.follower());
     let under_way = [cluster.propose(leader), cluster.read(leader), cluster.propose(follower)];
     cluster.deliver(link_with(&cluster, is_forward));
-    cluster.with(leader, |replica, _| replica.stop());
+    cluster.with(leader, |replica, now| replica.stop(now));
     let late = [cluster.propose(leader), cluster.read(leader)];
     for request in late {
         assert_eq!(cluster.answer(request), Some(&Answer::Failed(Failure::Stopping)));
@@ -380,8 +380,8 @@ fn a_node_that_stops_now_answers_everything() {
     cluster.stalled = cluster.ids().into_iter().collect();
     let requests = [cluster.propose(leader), cluster.propose(follower), cluster.read(leader), cluster.read(follower)];
     for id in [leader, follower] {
-        cluster.with(id, |replica, _| {
-            replica.stop();
+        cluster.with(id, |replica, now| {
+            replica.stop(now);
             replica.abandon_requests();
         });
         assert_eq!(cluster.replica(id).requests_under_way(), 0);
