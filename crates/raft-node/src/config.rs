@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub heartbeat_interval: Duration,
     /// The size of a log segment, in bytes.
     pub segment_size_bytes: u64,
+    /// By how many bytes the log grows, at least, before a snapshot of the state takes the place of its beginning (§5.1).
+    pub snapshot_threshold_bytes: u64,
     /// Its limits.
     pub limits: Limits,
 }
@@ -78,6 +80,7 @@ impl NodeConfig {
             election_timeout_max: Duration::from_millis(300),
             heartbeat_interval: Duration::from_millis(30),
             segment_size_bytes: 64 << 20,
+            snapshot_threshold_bytes: 64 << 20,
             limits: Limits::default(),
         }
     }

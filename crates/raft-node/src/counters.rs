@@ -23,6 +23,10 @@ pub struct Counters {
     pub reads: u64,
     /// Read rounds they shared.
     pub read_batches: u64,
+    /// Snapshots it took of its own state.
+    pub snapshots_taken: u64,
+    /// Snapshots of a leader's that took the place of its state.
+    pub snapshots_installed: u64,
     /// Messages to peers.
     pub messages_sent: u64,
     /// Messages from peers.

@@ -1,6 +1,6 @@
 //! What the disk does for a replica: its queue, and the body of the thread that works it off.
 
-use raft_core::{Write, WriteNumber};
+use raft_core::{LogIndex, Write, WriteNumber};
 use raft_storage::{Disk, Formation, Storage, WriteError};
 
 /// One thing for the disk to do, in the order given.
@@ -10,6 +10,11 @@ pub enum DiskJob {
     Write(Write),
     /// The record of the cluster's formation.
     Formation(Formation),
+    /// The log up to here is no longer needed: a snapshot on disk covers it.
+    Compact {
+        /// The last index that may go.
+        through: LogIndex,
+    },
 }
 
 /// What the disk has done.
@@ -35,6 +40,10 @@ pub fn work_off<D: Disk>(storage: &mut Storage<D>, jobs: Vec<DiskJob>) -> Result
                 append(storage, &mut batch, &mut done)?;
                 storage.write_formation(formation)?;
                 done.push(DiskDone::FormationSynced);
+            }
+            DiskJob::Compact { through } => {
+                append(storage, &mut batch, &mut done)?;
+                storage.compact(through)?;
             }
         }
     }

@@ -4,6 +4,8 @@ use std::io;
 
 use raft_storage::{OpenError, WriteError};
 
+use crate::snapshots::RestoreFailure;
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -30,6 +32,9 @@ pub enum StartError {
          missing file back from where the directory was copied; an empty directory would not be this member"
     )]
     FormationLost,
+    /// The latest snapshot cannot be restored.
+    #[error("{0}; put the data directory back from a copy, or remove the node and add it again with an empty one")]
+    Restore(#[from] RestoreFailure),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {source}; is another server running there?")]
     Listen {
@@ -55,6 +60,9 @@ pub enum NodeError {
     /// The disk failed. Nothing is retried: after a failed `fsync` nobody knows what is on it (rule 1).
     #[error("the disk failed: {0}; check it, then start the node again")]
     Disk(#[from] WriteError),
+    /// A leader's snapshot was stored, but cannot be restored: there is no state to go on with.
+    #[error("{0}; start the node again; if it does not start, remove it and add it again with an empty directory")]
+    Restore(#[from] RestoreFailure),
     /// The node's thread ended by a panic: a bug, reported on standard error.
     #[error("the node ended by a bug; its last lines say which. Start it again")]
     Panicked,

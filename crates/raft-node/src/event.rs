@@ -1,6 +1,6 @@
 //! What a replica wants its operator to know: one line each (promise 7).
 
-use raft_core::{ClusterId, Effect, NodeId, Term};
+use raft_core::{ClusterId, Effect, LogPosition, NodeId, Term};
 
 /// Something worth a line in the log of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +37,32 @@ pub enum NodeEvent {
         /// What.
         effect: Effect,
     },
+    /// A snapshot of the state is on disk.
+    SnapshotTaken {
+        /// The last entry it covers.
+        last: LogPosition,
+        /// Its size.
+        size_bytes: u64,
+    },
+    /// A snapshot of the state could not be written. The log grows until one can.
+    SnapshotNotTaken {
+        /// Why.
+        reason: String,
+    },
+    /// A leader's snapshot is damaged or could not be stored. It is asked for again.
+    SnapshotNotReceived {
+        /// The last entry it covers.
+        last: LogPosition,
+        /// Why.
+        reason: String,
+    },
+    /// A snapshot could not be read to be sent to a follower.
+    SnapshotNotRead {
+        /// The last entry it covers.
+        last: LogPosition,
+        /// Why.
+        reason: String,
+    },
     /// A peer speaks from another disk than the configuration names.
     ForeignDisk {
         /// The peer.
@@ -61,6 +87,14 @@ impl std::fmt::Display for NodeEvent {
             Self::Formed { cluster } => write!(f, "formed cluster {cluster}"),
             Self::CannotForm { with, reason } => write!(f, "cannot form a cluster with {with}: it {reason}"),
             Self::Protocol { effect, .. } => effect.fmt(f),
+            Self::SnapshotTaken { last, size_bytes } => write!(f, "took a snapshot at {last}: {size_bytes} bytes"),
+            Self::SnapshotNotTaken { reason } => write!(f, "could not take a snapshot: {reason}; tries again"),
+            Self::SnapshotNotReceived { last, reason } => {
+                write!(f, "could not take the leader's snapshot at {last}: {reason}; asks for it again")
+            }
+            Self::SnapshotNotRead { last, reason } => {
+                write!(f, "cannot send the snapshot at {last}: {reason}; a later one will be sent")
+            }
             Self::ForeignDisk { peer } => {
                 write!(f, "ignored {peer}: it speaks from another disk than the one the configuration names")
             }

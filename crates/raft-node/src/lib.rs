@@ -34,6 +34,8 @@ mod replica;
 mod runtime;
 mod server;
 mod service;
+mod snapshot_thread;
+mod snapshots;
 
 /// The example of the README is a test.
 #[cfg(doctest)]
@@ -47,10 +49,11 @@ pub use counters::Counters;
 pub use disk::{DiskDone, DiskJob, work_off};
 pub use error::{NodeError, StartError};
 pub use event::NodeEvent;
-pub use machine::StateMachine;
+pub use machine::{RestoreError, Small, SmallMachine, StateMachine};
 pub use node::{Handle, Node};
 pub use peer_message::{FormationRecord, FormationState, ForwardRefusal, PeerMessage, PeerMessageError};
 pub use raft_core::{ClusterTime, LogIndex, NodeId};
 pub use replica::{LeaderChange, Outputs, PeerIdentity, Replica, ReplicaConfig, Status};
 pub use server::{Orders, Randomness, RecoveredServer, Server};
 pub use service::{Access, ConnectionId, NoClients, Replies, Service, Waiter};
+pub use snapshots::{RestoreFailure, SnapshotDone, SnapshotJob, SnapshotWorker};

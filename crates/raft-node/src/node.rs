@@ -31,6 +31,7 @@ use crate::replica::Status;
 use crate::runtime::{Inbox, OwnRequest, Runtime, draw};
 use crate::server::{Randomness, RecoveredServer, Server};
 use crate::service::{NoClients, Service, Waiter};
+use crate::snapshot_thread;
 
 /// How many events of each kind wait for the loop at most.
 const INBOX_EVENTS: usize = 4_096;
@@ -80,7 +81,8 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
         let origin = std::time::Instant::now();
         let disk = FsDisk::open(&config.data_dir).map_err(StartError::from)?;
         let randomness = Randomness { seed: draw_u64(), ids: Box::new(draw) };
-        let RecoveredServer { storage, mut server, .. } = Server::recover(&config, disk, randomness, machine, service)?;
+        let recovered = Server::recover(&config, disk, randomness, machine, service)?;
+        let RecoveredServer { storage, snapshots, mut server, .. } = recovered;
         let listeners = Listeners::bind(&config)?;
         let address = listeners.main.local_addr().map_err(|source| system("an address", source))?;
         let client_address = client_address(&config, address);
@@ -88,6 +90,8 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
         let view = Arc::new(Mutex::new(server.view(storage.identity().disk, client_address)));
         let peers = outgoing::peer_addresses(&config, &server);
         let disk = disk_thread::start(storage).map_err(|source| system("the disk's thread", source))?;
+
+        let snapshots = snapshot_thread::start(snapshots).map_err(|source| system("the snapshots' thread", source))?;
 
         let (urgent, urgent_inbox) = mpsc::channel(INBOX_EVENTS);
         let (link_events, links_inbox) = mpsc::channel(INBOX_EVENTS);
@@ -108,6 +112,7 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
         };
         let inbox = Inbox {
             disk: disk.reports,
+            snapshots: snapshots.reports,
             urgent: urgent_inbox,
             links: links_inbox,
             clients: clients_inbox,
@@ -119,6 +124,7 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
             links: BTreeMap::new(),
             clients: BTreeMap::new(),
             jobs: disk.jobs,
+            snapshot_jobs: snapshots.jobs,
             view,
             events,
             closing,
@@ -127,7 +133,7 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
             stopping: None,
         };
         let parts = LoopParts { runtime, inbox, listeners, doorway, peers, link_events };
-        let ended = start_loop(config.id, parts, disk.thread)?;
+        let ended = start_loop(config.id, parts, [disk.thread, snapshots.thread])?;
         Ok(Self { handle, address, ended, _stop_on_drop: dropped.drop_guard() })
     }
 
@@ -292,7 +298,7 @@ struct LoopParts<M: StateMachine, S: Service<M>> {
 fn start_loop<M: StateMachine, S: Service<M>>(
     id: NodeId,
     parts: LoopParts<M, S>,
-    disk_thread: JoinHandle<()>,
+    workers: [JoinHandle<()>; 2],
 ) -> Result<oneshot::Receiver<Result<(), NodeError>>, StartError> {
     let (started, has_started) = std_mpsc::sync_channel(1);
     let (end, ended) = oneshot::channel();
@@ -300,10 +306,10 @@ fn start_loop<M: StateMachine, S: Service<M>>(
         // Every line logged on this thread names the node.
         let _span = tracing::info_span!("node", id = id.as_u64()).entered();
         let loop_ended = run_loop(parts, &started);
-        // The loop has dropped its end of the queue: the disk finishes what it has and marks the log's end.
-        let disk_ended = disk_thread.join().map_err(|_| NodeError::Panicked);
+        // The loop has dropped its ends of the queues: the disk finishes what it has and marks the log's end.
+        let workers_ended = workers.map(|worker| worker.join().map_err(|_| NodeError::Panicked));
         // Whoever started the node may not be waiting for its end.
-        let _ = end.send(loop_ended.and(disk_ended));
+        let _ = end.send(workers_ended.into_iter().fold(loop_ended, Result::and));
     };
     let thread = std::thread::Builder::new().name("raft-node".to_owned());
     thread.spawn(body).map_err(|source| system("the node's thread", source))?;

@@ -9,6 +9,7 @@
 
 mod protocol;
 mod requests;
+mod snapshots;
 mod stage;
 mod status;
 
@@ -23,6 +24,7 @@ use raft_net::LinkKind;
 use raft_net::peer::SendRefused;
 use raft_storage::Formation;
 
+use self::snapshots::Snapshots;
 use self::stage::{Stage, Unformed};
 pub use self::status::{LeaderChange, Status};
 use crate::answer::{Answer, Failure, Origin};
@@ -36,6 +38,7 @@ use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
 use crate::proposals::{Proposal, Proposals};
 use crate::reads::Reads;
+use crate::snapshots::SnapshotJob;
 
 /// How many entries are applied between two looks at what else has happened: a few milliseconds of work.
 const MAX_APPLIED_PER_TURN: usize = 1_000;
@@ -49,6 +52,8 @@ pub struct ReplicaConfig {
     pub listed: BTreeMap<NodeId, String>,
     /// The settings of the protocol, with id, incarnation and seed.
     pub protocol: Config,
+    /// By how many bytes the log grows before a snapshot is taken, at least (§5.1).
+    pub snapshot_threshold_bytes: u64,
 }
 
 /// Who sent a message, as its link's handshake said.
@@ -64,26 +69,34 @@ pub struct PeerIdentity {
 
 /// What is to be done, in order within each kind. The kinds are independent of each other.
 #[derive(Debug)]
-pub struct Outputs<W> {
+pub struct Outputs<M, W> {
     /// Messages to send. They may be lost.
     pub messages: Vec<(NodeId, PeerMessage)>,
     /// Work for the disk, after all earlier work.
     pub jobs: Vec<DiskJob>,
+    /// Work for the snapshots' files, after all earlier work on them.
+    pub snapshot_jobs: Vec<SnapshotJob<M>>,
     /// Requests that are done, and how.
     pub answers: Vec<(W, Answer)>,
     /// Lines for the log.
     pub events: Vec<NodeEvent>,
 }
 
-impl<W> Default for Outputs<W> {
+impl<M, W> Default for Outputs<M, W> {
     fn default() -> Self {
-        Self { messages: Vec::new(), jobs: Vec::new(), answers: Vec::new(), events: Vec::new() }
+        Self {
+            messages: Vec::new(),
+            jobs: Vec::new(),
+            snapshot_jobs: Vec::new(),
+            answers: Vec::new(),
+            events: Vec::new(),
+        }
     }
 }
 
 /// One server without its I/O. `W` is whatever the driver wants back with an answer.
 #[derive(Debug)]
-pub struct Replica<M, W> {
+pub struct Replica<M: StateMachine, W> {
     config: ReplicaConfig,
     stage: Stage,
     machine: M,
@@ -93,6 +106,7 @@ pub struct Replica<M, W> {
     applied: LogIndex,
     /// How many more entries this turn may apply.
     room_to_apply: usize,
+    snapshots: Snapshots<M>,
     clock: ClusterClock,
     proposals: Proposals<W>,
     reads: Reads<W>,
@@ -112,11 +126,12 @@ pub struct Replica<M, W> {
     /// The disks that members' ids were last heard from and that are not theirs, so that it is not said over and over.
     foreign_disks: BTreeMap<NodeId, DiskId>,
     effects: Vec<Effect>,
-    outputs: Outputs<W>,
+    outputs: Outputs<M, W>,
 }
 
 impl<M: StateMachine, W> Replica<M, W> {
-    /// Starts from what the disk holds. `formation` is what was prepared or formed before, if anything.
+    /// Starts from what the disk holds. `formation` is what was prepared or formed before, if anything; `machine` is the
+    /// state that the snapshot in `restored` holds, or an empty one if there is none.
     ///
     /// # Errors
     /// If the settings contradict each other, or what was restored cannot be a server's state.
@@ -127,7 +142,10 @@ impl<M: StateMachine, W> Replica<M, W> {
         machine: M,
         now: Instant,
     ) -> Result<Self, StartError> {
-        let last_stamp = restored.entries.last().map_or(ClusterTime::default(), |entry| entry.stamp);
+        let snapshot = restored.snapshot.as_ref();
+        let covered = snapshot.map_or(LogIndex(0), |snapshot| snapshot.last.index);
+        let covered_stamp = snapshot.map_or(ClusterTime::default(), |snapshot| snapshot.stamp);
+        let last_stamp = restored.entries.last().map_or(covered_stamp, |entry| entry.stamp.max(covered_stamp));
         let stage = match formation {
             Some(Formation { cluster, configuration, formed: true }) => {
                 restored.initial = configuration.clone();
@@ -135,7 +153,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 Stage::Running { cluster: *cluster, raft }
             }
             prepared => {
-                if !restored.entries.is_empty() || restored.hard_state != HardState::default() {
+                if !restored.entries.is_empty() || restored.snapshot.is_some() || restored.hard_state != HardState::default() {
                     return Err(StartError::FormationLost);
                 }
                 // The settings are judged now, not when the cluster has formed.
@@ -150,9 +168,10 @@ impl<M: StateMachine, W> Replica<M, W> {
             config,
             stage,
             machine,
-            committed: LogIndex(0),
-            applied: LogIndex(0),
+            committed: covered,
+            applied: covered,
             room_to_apply: MAX_APPLIED_PER_TURN,
+            snapshots: Snapshots::default(),
             clock: ClusterClock::new(last_stamp, now),
             proposals,
             reads: Reads::default(),
@@ -177,7 +196,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             Stage::Forming(unformed) => unformed.announce_at,
             Stage::Running { raft, .. } => raft.next_wakeup(),
         };
-        if self.applied < self.committed {
+        if self.applied < self.committed && !self.snapshots.is_restoring() {
             // There is more to apply: at once.
             return Instant(0);
         }
@@ -327,7 +346,7 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     /// Makes batches of what has come in since the last call, and hands out all there is to do.
-    pub fn flush(&mut self, now: Instant) -> Outputs<W> {
+    pub fn flush(&mut self, now: Instant) -> Outputs<M, W> {
         let has_leader = self.leader().is_some();
         self.clock.advance(now, has_leader);
         self.room_to_apply = MAX_APPLIED_PER_TURN;
@@ -347,6 +366,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.fail_reads(id, Failure::NoLeader);
             }
         }
+        self.advance_snapshot(now);
         std::mem::take(&mut self.outputs)
     }
 }

@@ -30,6 +30,8 @@ use crate::peer_message::PeerMessage;
 use crate::replica::{PeerIdentity, Status};
 use crate::server::{Orders, Server};
 use crate::service::{ConnectionId, Replies, Service, Waiter};
+use crate::snapshot_thread::SnapshotReport;
+use crate::snapshots::SnapshotJob;
 
 /// How many events are taken before the loop flushes.
 const MAX_EVENTS_PER_TURN: usize = 1_024;
@@ -66,6 +68,7 @@ pub(crate) enum OwnRequest<M, W> {
 /// The queues into the loop. All are bounded: whoever fills them waits.
 pub(crate) struct Inbox<M, W> {
     pub(crate) disk: mpsc::Receiver<Report>,
+    pub(crate) snapshots: mpsc::Receiver<SnapshotReport<M>>,
     pub(crate) urgent: mpsc::Receiver<Urgent>,
     pub(crate) links: mpsc::Receiver<LinkEvent>,
     pub(crate) clients: mpsc::Receiver<ClientEvent>,
@@ -85,6 +88,7 @@ pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
     pub(crate) links: BTreeMap<NodeId, PeerLinks>,
     pub(crate) clients: BTreeMap<ConnectionId, Client>,
     pub(crate) jobs: SyncSender<DiskJob>,
+    pub(crate) snapshot_jobs: SyncSender<SnapshotJob<M>>,
     pub(crate) view: Arc<Mutex<View>>,
     pub(crate) events: broadcast::Sender<NodeEvent>,
     /// Cancelled when nobody is to be accepted any more.
@@ -155,6 +159,8 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 self.take_report(Some(report))?;
             } else if let Ok(event) = inbox.urgent.try_recv() {
                 self.take_urgent(event);
+            } else if let Ok(report) = inbox.snapshots.try_recv() {
+                self.take_snapshot_report(Some(report))?;
             } else if let Ok(event) = inbox.links.try_recv() {
                 self.take_link(event);
             } else if let Ok(request) = inbox.own.try_recv() {
@@ -175,6 +181,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             biased;
             report = inbox.disk.recv() => self.take_report(report)?,
             Some(event) = inbox.urgent.recv() => self.take_urgent(event),
+            report = inbox.snapshots.recv() => self.take_snapshot_report(report)?,
             Some(event) = inbox.links.recv() => self.take_link(event),
             Some(request) = inbox.own.recv() => self.take_own(request),
             Some(event) = inbox.clients.recv() => self.take_client(event),
@@ -226,6 +233,15 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             Some(Ok(done)) => self.server.handle_disk(self.now(), done),
             // From here on nothing is acknowledged: what is under way is dropped with the loop (rule 1).
             Some(Err(error)) => return Err(error.into()),
+            None => return Err(NodeError::Panicked),
+        }
+        Ok(())
+    }
+
+    fn take_snapshot_report(&mut self, report: Option<SnapshotReport<M>>) -> Result<(), NodeError> {
+        match report {
+            Some(Ok(done)) => self.server.handle_snapshot(self.now(), done),
+            Some(Err(failure)) => return Err(failure.into()),
             None => return Err(NodeError::Panicked),
         }
         Ok(())
@@ -314,12 +330,15 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             if orders.is_empty() {
                 break;
             }
-            let Orders { messages, jobs, replies, events } = orders;
+            let Orders { messages, jobs, snapshot_jobs, replies, events } = orders;
             for (to, message) in messages {
                 self.send(to, &message);
             }
             for job in jobs {
                 self.submit(job);
+            }
+            for job in snapshot_jobs {
+                self.submit_snapshot_job(job);
             }
             self.send_replies(replies);
             for event in events {
@@ -352,6 +371,14 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         }
     }
 
+    /// There are never more jobs than the queue has room for: the machine waits for its pieces to be written, and of a
+    /// peer one chunk is stored or read at a time. A worker that has ended says so in its reports.
+    fn submit_snapshot_job(&mut self, job: SnapshotJob<M>) {
+        if let Err(TrySendError::Full(job)) = self.snapshot_jobs.try_send(job) {
+            let _ = self.snapshot_jobs.send(job);
+        }
+    }
+
     fn send_replies(&mut self, replies: Replies) {
         for (connection, frame) in replies.frames {
             // The client may be gone.
@@ -379,10 +406,15 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         match &event {
             NodeEvent::Protocol { term, effect: Effect::Misbehaved { .. } } => warn!(term = term.0, "{event}"),
             NodeEvent::Protocol { term, .. } => info!(term = term.0, "{event}"),
-            NodeEvent::ListIgnored { .. } | NodeEvent::CannotForm { .. } | NodeEvent::ForeignDisk { .. } => {
-                warn!("{event}")
+            NodeEvent::ListIgnored { .. }
+            | NodeEvent::CannotForm { .. }
+            | NodeEvent::ForeignDisk { .. }
+            | NodeEvent::SnapshotNotTaken { .. }
+            | NodeEvent::SnapshotNotReceived { .. }
+            | NodeEvent::SnapshotNotRead { .. } => warn!("{event}"),
+            NodeEvent::WaitsForMembers { .. } | NodeEvent::Formed { .. } | NodeEvent::SnapshotTaken { .. } => {
+                info!("{event}");
             }
-            NodeEvent::WaitsForMembers { .. } | NodeEvent::Formed { .. } => info!("{event}"),
         }
         // Nobody may be listening.
         let _ = self.events.send(event);

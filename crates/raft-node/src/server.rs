@@ -9,7 +9,7 @@ use bytes::Bytes;
 use raft_core::{Config, DiskId, Instant, NodeId, Restored};
 use raft_net::peer::SendRefused;
 use raft_net::{Frame, LinkKind, Welcome};
-use raft_storage::{Disk, Options, RandomSource, Storage, TornTail};
+use raft_storage::{Disk, Options, RandomSource, Snapshots, Storage, TornTail};
 
 use crate::admission::View;
 use crate::answer::{Answer, Failure};
@@ -21,6 +21,7 @@ use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
 use crate::replica::{Outputs, PeerIdentity, Replica, ReplicaConfig};
 use crate::service::{Access, ConnectionId, Replies, Service, Waiter};
+use crate::snapshots::{self, SnapshotDone, SnapshotJob, SnapshotWorker};
 
 /// What a server draws once when it starts; a simulator gives it from its seed.
 pub struct Randomness {
@@ -41,6 +42,8 @@ impl std::fmt::Debug for Randomness {
 pub struct RecoveredServer<D: Disk, M: StateMachine, S: Service<M>> {
     /// Where the disk's jobs are carried out ([`crate::work_off`]).
     pub storage: Storage<D>,
+    /// Where the jobs for snapshots are, on a thread of their own.
+    pub snapshots: SnapshotWorker<D>,
     /// The server.
     pub server: Server<M, S>,
     /// What the last crash tore off the log, if anything.
@@ -49,25 +52,40 @@ pub struct RecoveredServer<D: Disk, M: StateMachine, S: Service<M>> {
 
 /// What a server wants done, in order within each kind; messages first, so that they travel while the disk works
 /// (§10.2.1).
-#[derive(Debug, Default)]
-pub struct Orders {
+#[derive(Debug)]
+pub struct Orders<M> {
     /// Messages to send. They may be lost; if one cannot be sent at all, [`Server::handle_unsent`] wants to know.
     pub messages: Vec<(NodeId, PeerMessage)>,
     /// Work for the disk, after all earlier work.
     pub jobs: Vec<DiskJob>,
+    /// Work for the snapshots' files, after all earlier work on them.
+    pub snapshot_jobs: Vec<SnapshotJob<M>>,
     /// Frames for clients, and connections to close.
     pub replies: Replies,
     /// Lines for the log.
     pub events: Vec<NodeEvent>,
 }
 
-impl Orders {
+impl<M> Default for Orders<M> {
+    fn default() -> Self {
+        Self {
+            messages: Vec::new(),
+            jobs: Vec::new(),
+            snapshot_jobs: Vec::new(),
+            replies: Replies::default(),
+            events: Vec::new(),
+        }
+    }
+}
+
+impl<M> Orders<M> {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { messages, jobs, replies, events } = self;
+        let Self { messages, jobs, snapshot_jobs, replies, events } = self;
         messages.is_empty()
             && jobs.is_empty()
+            && snapshot_jobs.is_empty()
             && replies.frames.is_empty()
             && replies.closed.is_empty()
             && events.is_empty()
@@ -83,11 +101,12 @@ pub struct Server<M: StateMachine, S: Service<M>> {
 }
 
 impl<M: StateMachine, S: Service<M>> Server<M, S> {
-    /// Opens the data directory on `disk` and makes a server of what it holds. Its clock begins at 0.
+    /// Opens the data directory on `disk` and makes a server of what it holds: its machine is restored from the latest
+    /// snapshot, or `machine` if there is none. Its clock begins at 0.
     ///
     /// # Errors
-    /// If the directory or the settings are unusable.
-    pub fn recover<D: Disk>(
+    /// If the directory or the settings are unusable, or a snapshot cannot be restored.
+    pub fn recover<D: Disk + Clone>(
         config: &NodeConfig,
         disk: D,
         randomness: Randomness,
@@ -96,7 +115,7 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
     ) -> Result<RecoveredServer<D, M, S>, StartError> {
         let Randomness { seed, ids } = randomness;
         let options = Options { node: config.id, segment_size_bytes: config.segment_size_bytes, random: ids };
-        let (storage, recovered) = Storage::open(disk, options)?;
+        let (storage, recovered) = Storage::open(disk.clone(), options)?;
         if storage.formation().is_none_or(|formation| !formation.formed) {
             check_cluster(config)?;
         }
@@ -104,11 +123,27 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         protocol.election_timeout_min = config.election_timeout_min;
         protocol.election_timeout_max = config.election_timeout_max;
         protocol.heartbeat_interval = config.heartbeat_interval;
-        let restored = Restored { hard_state: recovered.hard_state, entries: recovered.entries, ..Restored::default() };
-        let replica_config = ReplicaConfig { disk: storage.identity().disk, listed: config.cluster.clone(), protocol };
+        let mut files = Snapshots::new(disk, storage.identity());
+        let machine = match &recovered.snapshot {
+            Some(snapshot) => snapshots::restore(&mut files, snapshot.last)?,
+            None => machine,
+        };
+        let restored = Restored {
+            hard_state: recovered.hard_state,
+            snapshot: recovered.snapshot,
+            base: recovered.base,
+            entries: recovered.entries,
+            ..Restored::default()
+        };
+        let replica_config = ReplicaConfig {
+            disk: storage.identity().disk,
+            listed: config.cluster.clone(),
+            protocol,
+            snapshot_threshold_bytes: config.snapshot_threshold_bytes,
+        };
         let replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
         let server = Self { replica, service, replies: Replies::default() };
-        Ok(RecoveredServer { storage, server, torn: recovered.torn })
+        Ok(RecoveredServer { storage, snapshots: SnapshotWorker::new(files), server, torn: recovered.torn })
     }
 
     /// Its replica, to look at.
@@ -188,6 +223,11 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.replica.handle_disk(now, done);
     }
 
+    /// Something was done for snapshots.
+    pub fn handle_snapshot(&mut self, now: Instant, done: SnapshotDone<M>) {
+        self.replica.handle_snapshot(now, done);
+    }
+
     /// A client sent a frame. Every request gets exactly one reply frame, sooner or later.
     pub fn handle_frame(&mut self, now: Instant, connection: ConnectionId, frame: Frame) {
         let mut access = Access { replica: &mut self.replica };
@@ -222,13 +262,14 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
     // --- what is to be done --------------------------------------------------------------------------------------
 
     /// Makes batches of what has come in since the last call, and hands out all there is to do.
-    pub fn flush(&mut self, now: Instant) -> Orders {
+    pub fn flush(&mut self, now: Instant) -> Orders<M> {
         let mut orders = Orders::default();
         loop {
-            let Outputs { messages, jobs, answers, events } = self.replica.flush(now);
+            let Outputs { messages, jobs, snapshot_jobs, answers, events } = self.replica.flush(now);
             let has_answers = !answers.is_empty();
             orders.messages.extend(messages);
             orders.jobs.extend(jobs);
+            orders.snapshot_jobs.extend(snapshot_jobs);
             orders.events.extend(events);
             for (waiter, answer) in answers {
                 self.answer(waiter, answer);

@@ -15,11 +15,12 @@
 //! offset  bytes  field of a record
 //!      0      4  CRC-32C of the rest of the record, seeded with the CRC before: the previous record's, or the header's
 //!      4      4  n, size of the body in bytes
-//!      8      1  kind: 1 no-op, 2 command, 3 configuration, 4 truncation
+//!      8      1  kind: 1 no-op, 2 command, 3 configuration, 4 truncation, 5 restart
 //!      9      n  body
 //! ```
 //! Body of an entry (kinds 1 to 3): term (8), index (8), stamp (8), payload. Body of a truncation: the index (8) from
-//! which on entries are forgotten.
+//! which on entries are forgotten. Body of a restart: the position (term 8, index 8) of the last entry that a snapshot
+//! covers, after which the log goes on: all entries before the record are forgotten.
 //!
 //! The running checksum never passes over a checksum's own bytes: CRC(m · CRC(m)) is a constant, and the chain would
 //! forget all before it.
@@ -46,10 +47,14 @@ const ENTRY_FIELDS_BYTES: usize = 24;
 /// How many bytes a truncation takes in a batch.
 pub(crate) const TRUNCATION_BYTES: usize = RECORD_HEADER_BYTES + 8;
 
+/// How many bytes a restart takes in a batch.
+pub(crate) const RESTART_BYTES: usize = RECORD_HEADER_BYTES + 16;
+
 const KIND_NOOP: u8 = 1;
 const KIND_COMMAND: u8 = 2;
 const KIND_CONFIGURATION: u8 = 3;
 const KIND_TRUNCATION: u8 = 4;
+const KIND_RESTART: u8 = 5;
 
 /// The first bytes of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +111,7 @@ impl BatchHeader {
 pub(crate) enum Record {
     Entry(Entry),
     Truncation { from: LogIndex },
+    Restart { after: LogPosition },
 }
 
 /// Why records cannot be read, and where, counted from their start.
@@ -160,6 +166,9 @@ fn decode_record(kind: u8, body: &[u8]) -> Option<Record> {
         return fields.is_empty().then_some(Record::Truncation { from });
     }
     let position = LogPosition::new(Term(fields.take_u64()?), LogIndex(fields.take_u64()?));
+    if kind == KIND_RESTART {
+        return fields.is_empty().then_some(Record::Restart { after: position });
+    }
     let stamp = ClusterTime(fields.take_u64()?);
     let payload = match kind {
         KIND_NOOP => Payload::Noop,
@@ -200,6 +209,13 @@ impl BatchBuilder {
 
     pub(crate) fn push_truncation(&mut self, from: LogIndex) {
         self.push(KIND_TRUNCATION, |body| body.extend_from_slice(&from.0.to_le_bytes()));
+    }
+
+    pub(crate) fn push_restart(&mut self, after: LogPosition) {
+        self.push(KIND_RESTART, |body| {
+            body.extend_from_slice(&after.term.0.to_le_bytes());
+            body.extend_from_slice(&after.index.0.to_le_bytes());
+        });
     }
 
     /// Adds an entry.

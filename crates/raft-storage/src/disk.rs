@@ -50,6 +50,38 @@ pub trait Disk {
     fn describe(&self, name: &str) -> String;
 }
 
+impl<D: Disk> Disk for &mut D {
+    type File = D::File;
+
+    fn open(&mut self, name: &str) -> io::Result<Option<Self::File>> {
+        D::open(self, name)
+    }
+
+    fn create(&mut self, name: &str) -> io::Result<Self::File> {
+        D::create(self, name)
+    }
+
+    fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        D::rename(self, from, to)
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        D::remove(self, name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        D::list(self)
+    }
+
+    fn sync_directory(&mut self) -> io::Result<()> {
+        D::sync_directory(self)
+    }
+
+    fn describe(&self, name: &str) -> String {
+        D::describe(self, name)
+    }
+}
+
 /// An open file of a [`Disk`].
 pub trait DiskFile {
     /// Fills `buffer` from `offset` on.

@@ -5,6 +5,7 @@ use std::io;
 use raft_core::{ClusterId, LogPosition, NodeId};
 
 use crate::identity::Identity;
+use crate::snapshot::SnapshotError;
 
 /// Why a data directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -80,6 +81,9 @@ pub enum OpenError {
         /// What the system said.
         source: io::Error,
     },
+    /// The latest snapshot cannot be read.
+    #[error("{0}; nothing was changed. Keep the directory and leave the node stopped; the others serve without it")]
+    Snapshot(#[from] SnapshotError),
     /// Initialising or repairing the directory failed half way; starting again continues it.
     #[error("cannot prepare the data directory: {0}")]
     Write(#[from] WriteError),

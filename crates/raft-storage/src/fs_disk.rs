@@ -4,6 +4,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, cannot_open};
@@ -11,23 +12,24 @@ use crate::error::{OpenError, cannot_open};
 /// The file whose lock is the directory's. It holds the pid of who has it, for the message to the next.
 const LOCK_NAME: &str = "LOCK";
 
-/// A directory, locked for as long as this value lives. Only its owner may read it (0700, files 0600).
-#[derive(Debug)]
+/// A directory, locked for as long as this value or a clone of it lives. Only its owner may read it (0700, files 0600).
+#[derive(Clone, Debug)]
 pub struct FsDisk {
     directory: PathBuf,
     access: Access,
-    /// The lock goes with the file handle, whatever ends the process.
-    lock: Option<File>,
+    _lock: Option<Arc<Lock>>,
 }
+
+/// The lock goes with the file handle, whatever ends the process.
+#[derive(Debug)]
+struct Lock(File);
 
 /// Gives the lock back at once. Closing the file alone would not: a process that another thread is just starting has a
 /// copy of the handle until it executes its program.
-impl Drop for FsDisk {
+impl Drop for Lock {
     fn drop(&mut self) {
-        if let Some(lock) = &self.lock {
-            // If it fails, closing the file gives it back a moment later.
-            let _ = lock.unlock();
-        }
+        // If it fails, closing the file gives it back a moment later.
+        let _ = self.0.unlock();
     }
 }
 
@@ -49,7 +51,7 @@ impl FsDisk {
         let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&lock_path);
         let lock = lock.map_err(cannot_open("open", shown(&lock_path)))?;
         let lock = take_lock(lock, &directory)?;
-        Ok(Self { directory, access: Access::ReadWrite, lock: Some(lock) })
+        Ok(Self { directory, access: Access::ReadWrite, _lock: Some(Arc::new(Lock(lock))) })
     }
 
     /// Opens the directory at `path` for [`crate::read_log`]: locks it, and refuses every change.
@@ -62,11 +64,11 @@ impl FsDisk {
         let lock_path = directory.join(LOCK_NAME);
         // A copy of a directory may have no lock file; then no server has it open either.
         let lock = match OpenOptions::new().read(true).write(true).open(&lock_path) {
-            Ok(lock) => Some(take_lock(lock, &directory)?),
+            Ok(lock) => Some(Arc::new(Lock(take_lock(lock, &directory)?))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(source) => return Err(OpenError::Io { path: shown(&lock_path), action: "open", source }),
         };
-        Ok(Self { directory, access: Access::ReadOnly, lock })
+        Ok(Self { directory, access: Access::ReadOnly, _lock: lock })
     }
 
     fn path(&self, name: &str) -> PathBuf {

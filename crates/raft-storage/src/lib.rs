@@ -22,14 +22,14 @@
 //!
 //! # Where to read
 //! `storage` is the door, `log` the writer, `recovery` the reader with all decisions about torn and damaged; `batch`,
-//! `segment`, `hard_state`, `identity` and `formation` are the formats (drawn byte by byte in `docs/formats.md`);
+//! `segment`, `snapshot`, `hard_state`, `identity` and `formation` are the formats (drawn byte by byte in `docs/formats.md`);
 //! [`Disk`] is what the world must offer, [`FsDisk`] a directory, [`MemDisk`] a disk for tests that loses what was
 //! not synced.
 //!
 //! # What it deliberately does not do
 //! No retries: after one failed write or fsync nobody knows what the disk holds (F1), so every later call fails and
-//! the process must stop. No repair of damage from peers and no compaction yet. No thread of its own: the
-//! calls block, and `raft-node` gives them a thread.
+//! the process must stop. No repair of damage from peers yet. No thread of its own: the calls block, and `raft-node`
+//! gives them threads: one for the log, one for snapshots ([`Snapshots`]).
 
 mod batch;
 mod codec;
@@ -46,6 +46,7 @@ mod reader;
 mod recovery;
 mod segment;
 mod small_file;
+mod snapshot;
 mod storage;
 
 pub use batch::{MAX_BATCH_BYTES, MAX_ENTRY_BYTES};
@@ -58,6 +59,7 @@ pub use log::MIN_SEGMENT_BYTES;
 pub use mem_disk::{MemDisk, Unsynced};
 pub use reader::{Contents, read_log};
 pub use recovery::TornTail;
+pub use snapshot::{MAX_SNAPSHOT_CHUNK_BYTES, SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};
 pub use storage::{Options, RandomSource, Recovered, Storage};
 
 /// The unit a disk writes whole or not at all. Larger physical sectors are multiples of it.

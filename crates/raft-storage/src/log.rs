@@ -6,9 +6,11 @@
 //!   looks like one that ends.
 //! - A segment that has its name has a durable header, and the segment before it has ended for good.
 
-use raft_core::{Entry, LogIndex, Write};
+use std::collections::VecDeque;
 
-use crate::batch::{BatchBuilder, MAX_BATCH_BYTES, TRUNCATION_BYTES, record_bytes};
+use raft_core::{Entry, LogIndex, LogPosition, Write};
+
+use crate::batch::{BatchBuilder, MAX_BATCH_BYTES, RESTART_BYTES, TRUNCATION_BYTES, record_bytes};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{WriteError, cannot_write};
 use crate::hard_state::HardStateFile;
@@ -23,6 +25,30 @@ pub const MIN_SEGMENT_BYTES: u64 = 4096;
 
 /// How far the segment is filled ahead at a time, in bytes: one sync of filler for that much log.
 const FILL_STEP_BYTES: u64 = 1 << 20;
+
+/// What a segment holds: enough to know when nobody needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentSpan {
+    pub(crate) number: u64,
+    /// No entry in it that may still count has a higher index.
+    highest: LogIndex,
+}
+
+impl SegmentSpan {
+    /// Segment `number`, without an entry.
+    pub(crate) const fn new(number: u64) -> Self {
+        Self { number, highest: LogIndex(0) }
+    }
+
+    pub(crate) fn note(&mut self, index: LogIndex) {
+        self.highest = self.highest.max(index);
+    }
+
+    /// A restart after it made all its entries void.
+    pub(crate) const fn forget_entries(&mut self) {
+        self.highest = LogIndex(0);
+    }
+}
 
 /// The segment being written.
 #[derive(Debug)]
@@ -53,6 +79,10 @@ pub(crate) struct LogWriter<F> {
     end: LogEnd,
     /// The last entry's index, with the records of the open batch.
     last_index: LogIndex,
+    /// The segments of the log, the one being written last.
+    spans: VecDeque<SegmentSpan>,
+    /// The highest index of an entry in the open batch.
+    highest_in_batch: LogIndex,
     /// Whether the last batch may hold records: then an empty one behind it proves it durable.
     is_unmarked: bool,
     batch: BatchBuilder,
@@ -65,6 +95,7 @@ impl<F: DiskFile> LogWriter<F> {
         segment_bytes: u64,
         segment: ActiveSegment<F>,
         end: LogEnd,
+        spans: VecDeque<SegmentSpan>,
         is_unmarked: bool,
     ) -> Self {
         let segment_bytes = sectors_up(segment_bytes.max(MIN_SEGMENT_BYTES));
@@ -74,6 +105,8 @@ impl<F: DiskFile> LogWriter<F> {
             segment,
             end,
             last_index: end.last_index,
+            spans,
+            highest_in_batch: LogIndex(0),
             is_unmarked,
             batch: BatchBuilder::default(),
         }
@@ -87,6 +120,9 @@ impl<F: DiskFile> LogWriter<F> {
     ) -> Result<(), WriteError> {
         self.batch.clear();
         for write in writes {
+            if let Some(after) = write.restart_after {
+                self.push_restart(&mut around, after)?;
+            }
             if let Some(from) = write.truncate_from {
                 self.push_truncation(&mut around, from)?;
             }
@@ -123,6 +159,44 @@ impl<F: DiskFile> LogWriter<F> {
         Ok(())
     }
 
+    fn push_restart<D: Disk<File = F>>(
+        &mut self,
+        around: &mut Surroundings<'_, D>,
+        after: LogPosition,
+    ) -> Result<(), WriteError> {
+        self.make_room(around, RESTART_BYTES)?;
+        self.batch.push_restart(after);
+        self.last_index = after.index;
+        self.spans.iter_mut().for_each(SegmentSpan::forget_entries);
+        Ok(())
+    }
+
+    /// Writes down that the log goes on after `base`; durable on return.
+    pub(crate) fn restart<D: Disk<File = F>>(
+        &mut self,
+        mut around: Surroundings<'_, D>,
+        base: LogPosition,
+    ) -> Result<(), WriteError> {
+        self.batch.clear();
+        self.push_restart(&mut around, base)?;
+        self.write_batch(&mut around)
+    }
+
+    /// Removes the segments that hold no entry after `through`, but never the one being written. The oldest goes first:
+    /// a crash in between leaves a log that begins later.
+    pub(crate) fn compact<D: Disk<File = F>>(&mut self, disk: &mut D, through: LogIndex) -> Result<(), WriteError> {
+        let mut has_removed = false;
+        while self.spans.len() > 1
+            && let Some(oldest) = self.spans.front().filter(|span| span.highest <= through)
+        {
+            let name = segment::file_name(oldest.number);
+            disk.remove(&name).map_err(cannot_write("remove", disk.describe(&name)))?;
+            self.spans.pop_front();
+            has_removed = true;
+        }
+        if has_removed { disk.sync_directory().map_err(cannot_write("sync", disk.describe(""))) } else { Ok(()) }
+    }
+
     fn push_entry<D: Disk<File = F>>(
         &mut self,
         around: &mut Surroundings<'_, D>,
@@ -133,6 +207,7 @@ impl<F: DiskFile> LogWriter<F> {
         self.make_room(around, record_bytes(entry))?;
         self.batch.push_entry(entry)?;
         self.last_index = entry.position.index;
+        self.highest_in_batch = self.highest_in_batch.max(entry.position.index);
         Ok(())
     }
 
@@ -169,6 +244,9 @@ impl<F: DiskFile> LogWriter<F> {
         self.segment.file.sync_data().map_err(cannot_write("sync", path.clone()))?;
         self.segment.end = at + size_bytes;
         self.end = LogEnd { batch: number, chain, last_index: self.last_index };
+        if let Some(span) = self.spans.back_mut() {
+            span.note(std::mem::take(&mut self.highest_in_batch));
+        }
         self.is_unmarked = !self.batch.is_empty();
         Ok(())
     }
@@ -181,6 +259,7 @@ impl<F: DiskFile> LogWriter<F> {
         // Before anything stands in it: from now on the segment's absence is damage.
         around.hard_state.note_segment(number)?;
         self.end.chain = header.first_chain();
+        self.spans.push_back(SegmentSpan::new(number));
         Ok(())
     }
 }

@@ -19,13 +19,15 @@
 //! anew), and as damage beyond, or in the first sector. A step of filler that was interrupted leaves zeros: no batch
 //! can have been there, so zeros are mended wherever they are.
 
-use raft_core::{Entry, LogPosition};
+use std::collections::VecDeque;
+
+use raft_core::{Entry, LogIndex, LogPosition, Term};
 
 use crate::batch::{BATCH_HEADER_BYTES, BadRecord, BatchHeader, MAX_BATCH_BYTES, Record, read_records};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, cannot_open, damaged};
 use crate::identity::Identity;
-use crate::log::sectors_up;
+use crate::log::{SegmentSpan, sectors_up};
 use crate::segment::{self, FIRST_BATCH_AT, LogEnd, SegmentHeader};
 use crate::{SECTOR, SECTOR_BYTES};
 
@@ -46,10 +48,28 @@ pub struct TornTail {
 /// The log, as it is on disk.
 #[derive(Debug, Default)]
 pub(crate) struct LogScan {
+    /// Where the log begins: the position before its first entry. The term is 0 if it went with an earlier segment.
+    pub(crate) base: LogPosition,
     pub(crate) entries: Vec<Entry>,
+    /// The segments, oldest first.
+    pub(crate) spans: VecDeque<SegmentSpan>,
     pub(crate) end: LogEnd,
     /// Whether the last batch holds records, so that nothing proves it durable.
     pub(crate) is_unmarked: bool,
+    /// Whether segments are gone from its beginning.
+    pub(crate) is_compacted: bool,
+}
+
+impl LogScan {
+    fn last(&self) -> LogPosition {
+        self.entries.last().map_or(self.base, |entry| entry.position)
+    }
+
+    /// The file that would have to be there if no snapshot covered the log's beginning.
+    pub(crate) fn missing_file<D: Disk>(&self, disk: &D) -> String {
+        let before = self.spans.front().and_then(|span| span.number.checked_sub(1)).filter(|_| self.is_compacted);
+        disk.describe(&before.map(segment::file_name).unwrap_or_default())
+    }
 }
 
 /// What the writer must know of the last segment.
@@ -67,6 +87,9 @@ pub(crate) struct LastSegment {
 }
 
 /// Reads the whole log, which has at least the segments up to `last_known`, and the segment to go on with.
+///
+/// A compacted log begins with a later segment than the first; whether a snapshot covers what is gone is for the caller
+/// to judge. Segments before a gap were on their way out when a crash came.
 pub(crate) fn scan<D: Disk>(
     disk: &mut D,
     names: &[String],
@@ -76,26 +99,18 @@ pub(crate) fn scan<D: Disk>(
     let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number_in(name)).collect();
     numbers.sort_unstable();
     let count = numbers.last().copied().unwrap_or(0).max(last_known).max(1);
-    let mut log = LogScan::default();
-    let mut found = numbers.into_iter();
-    let mut number = 1;
-    loop {
-        check_is_there(disk, number, found.next(), count)?;
+    let first = (1..=count).rev().take_while(|number| numbers.binary_search(number).is_ok()).last();
+    let Some(first) = first else {
+        let path = disk.describe(&segment::file_name(count));
+        return Err(damaged(path, 0, format!("the segment is missing, though the log has {count}")));
+    };
+    let mut log = LogScan { is_compacted: first > 1, ..LogScan::default() };
+    for number in first..count {
         let end = scan_segment(disk, number, identity, &mut log)?;
-        if number == count {
-            return Ok((log, judge_tail(end)?));
-        }
         check_ended(&end)?;
-        number += 1;
     }
-}
-
-fn check_is_there<D: Disk>(disk: &D, number: u64, found: Option<u64>, count: u64) -> Result<(), OpenError> {
-    if found == Some(number) {
-        return Ok(());
-    }
-    let path = disk.describe(&segment::file_name(number));
-    Err(damaged(path, 0, format!("the segment is missing, though the log has {count}")))
+    let end = scan_segment(disk, count, identity, &mut log)?;
+    Ok((log, judge_tail(end)?))
 }
 
 /// A segment, read up to where no valid batch is.
@@ -119,8 +134,15 @@ fn scan_segment<D: Disk>(
     let file = disk.open(&name).map_err(cannot_open("open", path.clone()))?;
     let file = file.ok_or_else(|| damaged(path.clone(), 0, "the segment has gone"))?;
     let mut window = Window::new(file, path)?;
-    let header = read_header(&mut window, number, identity, log.end)?;
+    let is_first = log.spans.is_empty();
+    let expected = if is_first && log.is_compacted { None } else { Some(log.end) };
+    let header = read_header(&mut window, number, identity, expected)?;
+    if is_first {
+        log.end = header.start;
+        log.base = LogPosition::new(Term(0), header.start.last_index);
+    }
     log.end.chain = header.first_chain();
+    log.spans.push_back(SegmentSpan::new(number));
     let (mut last_batch_at, mut at) = (FIRST_BATCH_AT, FIRST_BATCH_AT);
     loop {
         match read_batch(&mut window, &header, at, log)? {
@@ -145,7 +167,7 @@ fn read_header<F: DiskFile>(
     window: &mut Window<F>,
     number: u64,
     expected: Identity,
-    log_end: LogEnd,
+    log_end: Option<LogEnd>,
 ) -> Result<SegmentHeader, OpenError> {
     let path = window.path.clone();
     let sector = window.sector(0)?.ok_or_else(|| damaged(path.clone(), 0, "the file ends within its header"))?;
@@ -156,7 +178,7 @@ fn read_header<F: DiskFile>(
     if header.number != number {
         return Err(damaged(path, 56, format!("this is segment {}, under the name of another", header.number)));
     }
-    if header.start != log_end {
+    if let Some(log_end) = log_end.filter(|log_end| header.start != *log_end) {
         let what = format!(
             "the segment continues batch {} at index {}, but the segments before end with batch {} at index {}",
             header.start.batch, header.start.last_index, log_end.batch, log_end.last_index
@@ -257,7 +279,7 @@ fn check_padding(path: &str, segment: &SegmentHeader, at: u64, batch: &[u8], use
 
 /// Does to the entries what the record says.
 fn replay(log: &mut LogScan, record: Record) -> Result<(), String> {
-    let last = log.entries.last().map_or(LogPosition::ORIGIN, |entry| entry.position);
+    let last = log.last();
     match record {
         Record::Entry(entry) => {
             let position = entry.position;
@@ -265,17 +287,27 @@ fn replay(log: &mut LogScan, record: Record) -> Result<(), String> {
                 return Err(format!("entry {position} cannot follow {last}"));
             }
             log.entries.push(entry);
-            log.end.last_index = position.index;
+            if let Some(span) = log.spans.back_mut() {
+                span.note(position.index);
+            }
         }
         Record::Truncation { from } => {
             if from.0 == 0 || from.0 - 1 > last.index.0 {
                 return Err(format!("truncation from {from} of a log that ends at {last}"));
             }
-            let kept = usize::try_from(from.0 - 1).map_err(|_| "the log is longer than memory".to_owned())?;
-            log.entries.truncate(kept);
-            log.end.last_index = from.previous();
+            log.entries.truncate(usize::try_from((from.0 - 1).saturating_sub(log.base.index.0)).unwrap_or(usize::MAX));
+            if from <= log.base.index {
+                // It reached into segments that are gone. What is committed was not among it, so a snapshot covers that.
+                log.base = LogPosition::new(Term(0), from.previous());
+            }
+        }
+        Record::Restart { after } => {
+            log.entries.clear();
+            log.base = after;
+            log.spans.iter_mut().for_each(SegmentSpan::forget_entries);
         }
     }
+    log.end.last_index = log.last().index;
     Ok(())
 }
 

@@ -1,19 +1,21 @@
 //! The door: opening a data directory, and everything written to it since (rules 1 to 5).
 
+use std::collections::VecDeque;
 use std::fmt;
 
-use raft_core::{DiskId, Entry, HardState, Incarnation, NodeId, Write};
+use raft_core::{DiskId, Entry, HardState, Incarnation, LogIndex, LogPosition, NodeId, Snapshot, Write};
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, WriteError, cannot_open, cannot_write, damaged};
 use crate::formation::{self, Formation};
 use crate::hard_state::{self, HardStateFile, Slot};
 use crate::identity::{self, Identity};
-use crate::log::{ActiveSegment, LogWriter, Surroundings, create_segment, sectors_up};
-use crate::reader::Directory;
-use crate::recovery::{LastSegment, LogScan, TornTail};
+use crate::log::{ActiveSegment, LogWriter, SegmentSpan, Surroundings, create_segment, sectors_up};
+use crate::reader::{Directory, KeptLog};
+use crate::recovery::{LastSegment, TornTail};
 use crate::segment::{self, LogEnd, SegmentHeader};
 use crate::small_file::TEMPORARY_SUFFIX;
+use crate::snapshot;
 
 /// Gives 128 random bits a call: disk ids and segment ids. They must be unpredictable and never repeat; a test gives
 /// a seeded one.
@@ -58,7 +60,11 @@ fn system_random() -> u128 {
 pub struct Recovered {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log, from index 1.
+    /// The latest snapshot, if there is one; its data is read with [`crate::Snapshots::open_data`].
+    pub snapshot: Option<Snapshot>,
+    /// The position before the log's first entry: the origin, unless the log was compacted.
+    pub base: LogPosition,
+    /// The log, after `base`. It holds the snapshot's last entry, or `base` is that entry.
     pub entries: Vec<Entry>,
     /// Which start of this directory this is, from 1.
     pub incarnation: Incarnation,
@@ -101,18 +107,23 @@ impl<D: Disk> Storage<D> {
             Some(_) => {}
             None => initialise(&mut disk, node, segment_size_bytes, &mut random)?,
         }
-        let Directory { identity, formation, slot, log, last_segment, names } = Directory::read(&mut disk)?;
-        remove_temporary_files(&mut disk, &names)?;
-        let LogScan { entries, end, is_unmarked } = log;
+        let Directory { identity, formation, slot, snapshot, log, last_segment, names } = Directory::read(&mut disk)?;
+        let (end, is_unmarked, spans) = (log.end, log.is_unmarked, log.spans.clone());
+        let KeptLog { base, entries, is_void } = KeptLog::judge(&disk, log, snapshot.as_ref())?;
+        remove_left_over_files(&mut disk, &names, &spans)?;
         let (torn, last_number) = (last_segment.torn.clone(), last_segment.header.number);
         let segment = reopen_segment(&mut disk, last_segment)?;
         disk.sync_directory().map_err(cannot_write("sync", disk.describe("")))?;
         let mut hard_state = HardStateFile::open(&mut disk, slot)?;
         hard_state.begin_incarnation(last_number)?;
-        let log = LogWriter::new(identity, segment_size_bytes, segment, end, is_unmarked);
+        let log = LogWriter::new(identity, segment_size_bytes, segment, end, spans, is_unmarked);
         let Slot { hard_state: promised, incarnation, .. } = hard_state.durable();
-        let recovered = Recovered { hard_state: promised, entries, incarnation, torn };
-        Ok((Self { disk, identity, formation, hard_state, log, random, has_failed: false }, recovered))
+        let recovered = Recovered { hard_state: promised, snapshot, base, entries, incarnation, torn };
+        let mut storage = Self { disk, identity, formation, hard_state, log, random, has_failed: false };
+        if is_void {
+            storage.restart_log(base)?;
+        }
+        Ok((storage, recovered))
     }
 
     /// Whose directory this is.
@@ -159,6 +170,22 @@ impl<D: Disk> Storage<D> {
             }
             let (log, around) = storage.log_and_surroundings();
             log.append(around, writes)
+        })
+    }
+
+    /// Removes what the log no longer needs: whole files of entries up to `through`, which a snapshot on this disk covers.
+    ///
+    /// # Errors
+    /// [`WriteError`]: the process must stop.
+    pub fn compact(&mut self, through: LogIndex) -> Result<(), WriteError> {
+        self.guarded(|storage| storage.log.compact(&mut storage.disk, through))
+    }
+
+    /// Writes down that the log goes on after `base`, which the latest snapshot covers.
+    fn restart_log(&mut self, base: LogPosition) -> Result<(), WriteError> {
+        self.guarded(|storage| {
+            let (log, around) = storage.log_and_surroundings();
+            log.restart(around, base)
         })
     }
 
@@ -235,14 +262,22 @@ fn check_never_used<D: Disk>(disk: &mut D) -> Result<(), OpenError> {
     Ok(())
 }
 
-/// What a crash left under a temporary name was never in use.
-fn remove_temporary_files<D: Disk>(disk: &mut D, names: &[String]) -> Result<(), WriteError> {
+/// What a crash left under a temporary name was never in use, and segments before the log's first were on their way out.
+fn remove_left_over_files<D: Disk>(
+    disk: &mut D,
+    names: &[String],
+    spans: &VecDeque<SegmentSpan>,
+) -> Result<(), WriteError> {
+    let first = spans.front().map_or(0, |span| span.number);
     for name in names {
         let stem = name.strip_suffix(TEMPORARY_SUFFIX);
-        let is_ours = stem.is_some_and(|stem| {
-            stem == identity::FILE.name || stem == formation::FILE.name || segment::number_in(stem).is_some()
+        let is_unfinished = stem.is_some_and(|stem| {
+            stem == identity::FILE.name
+                || stem == formation::FILE.name
+                || segment::number_in(stem).is_some()
+                || snapshot::is_partial(stem)
         });
-        if is_ours {
+        if is_unfinished || segment::number_in(name).is_some_and(|number| number < first) {
             disk.remove(name).map_err(cannot_write("remove", disk.describe(name)))?;
         }
     }
@@ -266,12 +301,11 @@ fn reopen_segment<D: Disk>(disk: &mut D, last: LastSegment) -> Result<ActiveSegm
 }
 
 /// The hard state must know the term of every entry: it is written first.
-pub(crate) fn check_terms<D: Disk>(disk: &D, slot: &Slot, entries: &[Entry]) -> Result<(), OpenError> {
+pub(crate) fn check_terms<D: Disk>(disk: &D, slot: &Slot, last: Option<LogPosition>) -> Result<(), OpenError> {
     let known = slot.hard_state.term;
-    match entries.last() {
-        Some(last) if last.position.term > known => {
-            let what =
-                format!("it knows term {known}, but the log ends with entry {}; it is an old copy", last.position);
+    match last {
+        Some(last) if last.term > known => {
+            let what = format!("it knows term {known}, but the log ends with entry {last}; it is an old copy");
             Err(damaged(disk.describe(hard_state::FILE_NAME), 48, what))
         }
         Some(_) | None => Ok(()),

@@ -9,6 +9,7 @@ use crate::disk::DiskJob;
 use crate::event::NodeEvent;
 use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
+use crate::snapshots::SnapshotJob;
 
 impl<M: StateMachine, W> Replica<M, W> {
     pub(super) fn step(&mut self, now: Instant, input: Input) {
@@ -48,6 +49,17 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.counters.writes_issued += 1;
                 self.outputs.jobs.push(DiskJob::Write(write));
             }
+            Effect::SendSnapshot { to, term, last, offset, max_bytes } => {
+                self.outputs.snapshot_jobs.push(SnapshotJob::Read { to, term, last, offset, max_bytes });
+            }
+            Effect::StoreChunk { last, offset, data, done } => {
+                self.outputs.snapshot_jobs.push(SnapshotJob::Store { last, offset, data, done });
+            }
+            Effect::SnapshotInstalled { last } => {
+                self.begin_restore(last);
+                self.outputs.events.push(NodeEvent::Protocol { term, effect });
+            }
+            Effect::Compacted { through } => self.compact_log(through),
             // Applied once the step's effects are done, see `step`.
             Effect::Committed { .. } => {}
             Effect::ProposalAccepted { first, .. } => {
@@ -118,13 +130,14 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// Applies what is committed, as far as this turn has room; `flush` makes room again. A restarted server has its
     /// whole log to apply, and must hear and send heartbeats meanwhile.
     pub(super) fn apply_committed(&mut self) {
-        while self.applied < self.committed && self.room_to_apply > 0 {
+        while self.applied < self.committed && self.room_to_apply > 0 && !self.snapshots.is_restoring() {
             let Stage::Running { raft, .. } = &self.stage else { return };
             self.room_to_apply -= 1;
             let index = self.applied.next();
             let entry = raft.log().entry(index).expect("what is committed is in the log");
             let Entry { position, stamp, .. } = *entry;
             self.clock.observe(stamp);
+            self.snapshots.note_applied(entry.size_bytes());
             let reply = match &entry.payload {
                 Payload::Command(command) => {
                     self.counters.commands_applied += 1;

@@ -1,9 +1,12 @@
 //! What a replica knows of itself and the cluster.
 
-use raft_core::{ClusterId, ClusterTime, Configuration, DiskId, LogIndex, NodeId, Raft, RoleName, Term};
+use raft_core::{
+    ClusterId, ClusterTime, Configuration, DiskId, LogIndex, LogPosition, NodeId, Raft, RoleName, Term,
+};
 
 use super::{Replica, Stage};
 use crate::counters::Counters;
+use crate::machine::StateMachine;
 
 /// The last change of leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +34,12 @@ pub struct Status {
     pub commit_index: LogIndex,
     /// Up to where it is applied.
     pub applied_index: LogIndex,
+    /// The last entry that its latest snapshot covers.
+    pub snapshot: Option<LogPosition>,
+    /// How many bytes of entries its log holds in memory.
+    pub log_bytes: usize,
+    /// Whether its state machine is being restored from a leader's snapshot.
+    pub is_restoring: bool,
     /// The last change of leader.
     pub last_change: Option<LeaderChange>,
     /// The members: of the configuration, or as listed.
@@ -41,7 +50,7 @@ pub struct Status {
     pub counters: Counters,
 }
 
-impl<M, W> Replica<M, W> {
+impl<M: StateMachine, W> Replica<M, W> {
     /// The state machine, as far as it has applied.
     pub const fn machine(&self) -> &M {
         &self.machine
@@ -106,6 +115,9 @@ impl<M, W> Replica<M, W> {
             leader: self.leader(),
             commit_index: raft.map_or(LogIndex(0), Raft::commit_index),
             applied_index: self.applied,
+            snapshot: raft.and_then(Raft::snapshot).map(|snapshot| snapshot.last),
+            log_bytes: raft.map_or(0, |raft| raft.log().size_bytes()),
+            is_restoring: self.snapshots.is_restoring(),
             last_change: self.last_change.clone(),
             members,
             cluster_time: self.clock.now(),

@@ -48,7 +48,13 @@ pub(crate) fn sized(index: u64, size: usize) -> Entry {
 /// A write of `entries`, with the hard state that knows their term.
 pub(crate) fn write(number: u64, entries: &[Entry]) -> Write {
     let hard_state = entries.last().map(|last| HardState { term: last.position.term, voted_for: None });
-    Write { number: WriteNumber(number), hard_state, truncate_from: None, entries: entries.to_vec() }
+    Write {
+        number: WriteNumber(number),
+        hard_state,
+        restart_after: None,
+        truncate_from: None,
+        entries: entries.to_vec(),
+    }
 }
 
 /// Appends `entries` as one batch.

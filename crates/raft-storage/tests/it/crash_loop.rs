@@ -66,7 +66,13 @@ impl Model {
 }
 
 fn empty_write(hard_state: HardState) -> Write {
-    Write { number: WriteNumber(1), hard_state: Some(hard_state), truncate_from: None, entries: Vec::new() }
+    Write {
+        number: WriteNumber(1),
+        hard_state: Some(hard_state),
+        restart_after: None,
+        truncate_from: None,
+        entries: Vec::new(),
+    }
 }
 
 /// A running server, the model of what it acknowledged, and the crashes it goes through.

@@ -36,6 +36,8 @@ fn expected() -> Contents {
         formation: Some(Formation { cluster: ClusterId(0xc0ffee), configuration: configuration(), formed: true }),
         hard_state: HardState { term: Term(4), voted_for: node(3).into() },
         incarnation: Incarnation(1),
+        snapshot: None,
+        base: LogPosition::ORIGIN,
         entries: vec![
             entry(1, 1, 10, Payload::Noop),
             entry(1, 2, 20, Payload::Command(Bytes::from_static(b"a command"))),
@@ -59,6 +61,7 @@ fn written_today() -> MemDisk {
     let write = |number, term, truncate_from: Option<u64>, entries: &[Entry]| Write {
         number: WriteNumber(number),
         hard_state: Some(HardState { term: Term(term), voted_for: None }),
+        restart_after: None,
         truncate_from: truncate_from.map(LogIndex),
         entries: entries.to_vec(),
     };

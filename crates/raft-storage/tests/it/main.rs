@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 mod common;
-
+mod compaction;
 mod crash_loop;
 mod cut_short;
 mod failed_calls;
@@ -13,5 +13,7 @@ mod golden;
 mod later_batch_proves;
 mod lost_names;
 mod sizes;
+mod snapshot_words;
+mod snapshots;
 mod torn_last_batch;
 mod whose_directory;
