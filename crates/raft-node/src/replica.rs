@@ -153,7 +153,10 @@ impl<M: StateMachine, W> Replica<M, W> {
                 Stage::Running { cluster: *cluster, raft }
             }
             prepared => {
-                if !restored.entries.is_empty() || restored.snapshot.is_some() || restored.hard_state != HardState::default() {
+                if !restored.entries.is_empty()
+                    || restored.snapshot.is_some()
+                    || restored.hard_state != HardState::default()
+                {
                     return Err(StartError::FormationLost);
                 }
                 // The settings are judged now, not when the cluster has formed.

@@ -21,7 +21,7 @@ use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
 use crate::replica::{Outputs, PeerIdentity, Replica, ReplicaConfig};
 use crate::service::{Access, ConnectionId, Replies, Service, Waiter};
-use crate::snapshots::{self, SnapshotDone, SnapshotJob, SnapshotWorker};
+use crate::snapshots::{SnapshotDone, SnapshotJob, SnapshotWorker};
 
 /// What a server draws once when it starts; a simulator gives it from its seed.
 pub struct Randomness {
@@ -123,9 +123,9 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         protocol.election_timeout_min = config.election_timeout_min;
         protocol.election_timeout_max = config.election_timeout_max;
         protocol.heartbeat_interval = config.heartbeat_interval;
-        let mut files = Snapshots::new(disk, storage.identity());
+        let mut snapshots = SnapshotWorker::new(Snapshots::new(disk, storage.identity()));
         let machine = match &recovered.snapshot {
-            Some(snapshot) => snapshots::restore(&mut files, snapshot.last)?,
+            Some(snapshot) => snapshots.restore(snapshot.last)?,
             None => machine,
         };
         let restored = Restored {
@@ -143,7 +143,7 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         };
         let replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
         let server = Self { replica, service, replies: Replies::default() };
-        Ok(RecoveredServer { storage, snapshots: SnapshotWorker::new(files), server, torn: recovered.torn })
+        Ok(RecoveredServer { storage, snapshots, server, torn: recovered.torn })
     }
 
     /// Its replica, to look at.

@@ -131,11 +131,17 @@ pub enum RestoreFailure {
 }
 
 /// Does [`SnapshotJob`]s on one server's snapshot files.
-#[derive(Debug)]
 pub struct SnapshotWorker<D: Disk> {
     files: Snapshots<D>,
     /// The snapshot being taken.
-    writer: Option<(Snapshot, SnapshotWriter<D>)>,
+    writer: Option<(Snapshot, SnapshotWriter<D::File>)>,
+}
+
+impl<D: Disk> std::fmt::Debug for SnapshotWorker<D> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let taking = self.writer.as_ref().map(|(snapshot, _)| snapshot.last);
+        f.debug_struct("SnapshotWorker").field("taking", &taking).finish_non_exhaustive()
+    }
 }
 
 impl<D: Disk> SnapshotWorker<D> {
@@ -164,7 +170,7 @@ impl<D: Disk> SnapshotWorker<D> {
                 }
             }
             SnapshotJob::Restore { last } => {
-                let machine = Box::new(restore(&mut self.files, last)?);
+                let machine = Box::new(self.restore(last)?);
                 SnapshotDone::Restored { last, machine }
             }
             SnapshotJob::Keep(in_use) => {
@@ -182,8 +188,9 @@ impl<D: Disk> SnapshotWorker<D> {
     }
 
     fn begin<M>(&mut self, snapshot: Snapshot) -> SnapshotDone<M> {
-        // One that was given up on the way is gone with its writer.
-        self.writer = None;
+        if let Some((_, given_up)) = self.writer.take() {
+            self.files.abandon(given_up);
+        }
         match self.files.begin(&snapshot) {
             Ok(writer) => {
                 self.writer = Some((snapshot, writer));
@@ -194,11 +201,14 @@ impl<D: Disk> SnapshotWorker<D> {
     }
 
     fn append<M>(&mut self, chunk: &[u8]) -> SnapshotDone<M> {
-        let Some((_, writer)) = &mut self.writer else { return SnapshotDone::Written };
+        let Some((snapshot, mut writer)) = self.writer.take() else { return SnapshotDone::Written };
         match writer.append(chunk) {
-            Ok(()) => SnapshotDone::Written,
+            Ok(()) => {
+                self.writer = Some((snapshot, writer));
+                SnapshotDone::Written
+            }
             Err(error) => {
-                self.writer = None;
+                self.files.abandon(writer);
                 SnapshotDone::NotTaken { reason: error.to_string() }
             }
         }
@@ -206,7 +216,7 @@ impl<D: Disk> SnapshotWorker<D> {
 
     fn finish<M>(&mut self) -> SnapshotDone<M> {
         let Some((snapshot, writer)) = self.writer.take() else { return SnapshotDone::Written };
-        match writer.finish() {
+        match self.files.finish(writer) {
             Ok(size_bytes) => SnapshotDone::Taken { snapshot, size_bytes },
             Err(error) => SnapshotDone::NotTaken { reason: error.to_string() },
         }
@@ -214,29 +224,32 @@ impl<D: Disk> SnapshotWorker<D> {
 
     fn store<M>(&mut self, last: LogPosition, offset: u64, data: &[u8], done: bool) -> SnapshotDone<M> {
         let outcome = self.files.receive(last, offset, data, MAX_SNAPSHOT_BYTES).and_then(|end| {
-            if done { self.files.finish_received(last).map(SnapshotDone::Received) } else { Ok(SnapshotDone::Stored { last, offset: end }) }
+            if done {
+                self.files.finish_received(last).map(SnapshotDone::Received)
+            } else {
+                Ok(SnapshotDone::Stored { last, offset: end })
+            }
         });
         outcome.unwrap_or_else(|error| SnapshotDone::NotReceived { last, reason: error.to_string() })
     }
-}
 
-/// The state machine that the snapshot at `last` holds.
-pub(crate) fn restore<D: Disk, M: StateMachine>(
-    files: &mut Snapshots<D>,
-    last: LogPosition,
-) -> Result<M, RestoreFailure> {
-    let mut reader = files.open_data(last)?;
-    let mut failed = None;
-    let mut chunks = std::iter::from_fn(|| match reader.next_chunk() {
-        Ok(chunk) => chunk,
-        Err(error) => {
-            failed = Some(error);
-            None
+    /// The state machine that the snapshot at `last` holds.
+    ///
+    /// # Errors
+    /// If its file or what it holds is not what was written.
+    pub fn restore<M: StateMachine>(&mut self, last: LogPosition) -> Result<M, RestoreFailure> {
+        let mut reader = self.files.open_data(last)?;
+        let mut failed = None;
+        let mut chunks = std::iter::from_fn(|| {
+            reader.next_chunk().unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        });
+        let restored = M::restore(&mut chunks);
+        match failed {
+            Some(error) => Err(error.into()),
+            None => restored.map_err(|source| RestoreFailure::Machine { last, source }),
         }
-    });
-    let restored = M::restore(&mut chunks);
-    match failed {
-        Some(error) => Err(error.into()),
-        None => restored.map_err(|source| RestoreFailure::Machine { last, source }),
     }
 }

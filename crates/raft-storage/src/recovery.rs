@@ -21,7 +21,7 @@
 
 use std::collections::VecDeque;
 
-use raft_core::{Entry, LogIndex, LogPosition, Term};
+use raft_core::{Entry, LogPosition, Term};
 
 use crate::batch::{BATCH_HEADER_BYTES, BadRecord, BatchHeader, MAX_BATCH_BYTES, Record, read_records};
 use crate::disk::{Disk, DiskFile};

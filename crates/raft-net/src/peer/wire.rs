@@ -29,22 +29,62 @@ pub(super) type WirePosition = (u64, u64);
 
 #[derive(Serialize, Deserialize)]
 pub(super) enum WireBody {
-    PreVote { poll: u64, last_log: WirePosition },
-    PreVoteReply { poll: u64, verdict: WireVerdict },
-    RequestVote { last_log: WirePosition },
-    RequestVoteReply { verdict: WireVerdict },
-    AppendEntries { prev: WirePosition, commit: u64, entries: AtMost<WireEntry, MAX_ENTRIES> },
-    Matched { index: u64 },
-    Mismatch { prev: WirePosition, hint: WirePosition },
-    Heartbeat { commit: u64, round: u64 },
-    HeartbeatReply { round: u64 },
-    ReadIndex { id: u64, incarnation: u64 },
-    ReadIndexReply { id: u64, incarnation: u64, index: u64 },
+    PreVote {
+        poll: u64,
+        last_log: WirePosition,
+    },
+    PreVoteReply {
+        poll: u64,
+        verdict: WireVerdict,
+    },
+    RequestVote {
+        last_log: WirePosition,
+    },
+    RequestVoteReply {
+        verdict: WireVerdict,
+    },
+    AppendEntries {
+        prev: WirePosition,
+        commit: u64,
+        entries: AtMost<WireEntry, MAX_ENTRIES>,
+    },
+    Matched {
+        index: u64,
+    },
+    Mismatch {
+        prev: WirePosition,
+        hint: WirePosition,
+    },
+    Heartbeat {
+        commit: u64,
+        round: u64,
+    },
+    HeartbeatReply {
+        round: u64,
+    },
+    ReadIndex {
+        id: u64,
+        incarnation: u64,
+    },
+    ReadIndexReply {
+        id: u64,
+        incarnation: u64,
+        index: u64,
+    },
     TimeoutNow,
-    RequestVoteForTransfer { last_log: WirePosition },
+    RequestVoteForTransfer {
+        last_log: WirePosition,
+    },
     /// The frame's payload is the chunk.
-    InstallSnapshot { last: WirePosition, offset: u64, done: bool },
-    InstallSnapshotReply { last: WirePosition, offset: u64 },
+    InstallSnapshot {
+        last: WirePosition,
+        offset: u64,
+        done: bool,
+    },
+    InstallSnapshotReply {
+        last: WirePosition,
+        offset: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]

@@ -207,10 +207,7 @@ mod messages {
             ("request-vote-for-transfer".to_owned(), request_vote(true)),
             ("install-snapshot".to_owned(), chunk("chunk", false)),
             ("install-snapshot-last".to_owned(), chunk("", true)),
-            (
-                "install-snapshot-reply".to_owned(),
-                Body::InstallSnapshotReply { last: at(400, 3), offset: 1 << 20 },
-            ),
+            ("install-snapshot-reply".to_owned(), Body::InstallSnapshotReply { last: at(400, 3), offset: 1 << 20 }),
         ]);
         bodies
     }

@@ -120,7 +120,8 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.snapshots.taking = None;
                 self.snapshots.not_before = now.after(RETRY_AFTER);
                 // What was to be compacted still is.
-                self.snapshots.applied_bytes = self.snapshots.applied_bytes.saturating_add(self.config.snapshot_threshold_bytes);
+                self.snapshots.applied_bytes =
+                    self.snapshots.applied_bytes.saturating_add(self.config.snapshot_threshold_bytes);
                 self.outputs.events.push(NodeEvent::SnapshotNotTaken { reason });
             }
             SnapshotDone::Stored { last, offset } => self.step(now, Input::ChunkStored { last, offset }),

@@ -1,8 +1,6 @@
 //! What a replica knows of itself and the cluster.
 
-use raft_core::{
-    ClusterId, ClusterTime, Configuration, DiskId, LogIndex, LogPosition, NodeId, Raft, RoleName, Term,
-};
+use raft_core::{ClusterId, ClusterTime, Configuration, DiskId, LogIndex, LogPosition, NodeId, Raft, RoleName, Term};
 
 use super::{Replica, Stage};
 use crate::counters::Counters;

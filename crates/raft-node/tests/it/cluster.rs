@@ -12,10 +12,10 @@ use raft_core::{ClusterId, DiskId, Instant, NodeId, RoleName};
 use raft_net::peer::SendRefused;
 use raft_net::{FrameCodec, LinkKind};
 use raft_node::{
-    Answer, DiskDone, DiskJob, NodeEvent, Outputs, PeerIdentity, PeerMessage, Replica, ReplicaConfig, StartError,
-    work_off,
+    Answer, DiskDone, DiskJob, NodeEvent, Outputs, PeerIdentity, PeerMessage, Replica, ReplicaConfig, SnapshotDone,
+    SnapshotJob, SnapshotWorker, StartError, work_off,
 };
-use raft_storage::{MIN_SEGMENT_BYTES, MemDisk, Options, Storage};
+use raft_storage::{MIN_SEGMENT_BYTES, MemDisk, Options, Snapshots, Storage};
 use tokio_util::codec::{Decoder, Encoder};
 
 use crate::machine::{List, command};
@@ -46,6 +46,9 @@ pub(crate) struct Running {
     pub(crate) identity: PeerIdentity,
     pub(crate) jobs: Vec<DiskJob>,
     done: VecDeque<DiskDone>,
+    snapshots: SnapshotWorker<MemDisk>,
+    snapshot_jobs: VecDeque<SnapshotJob<List>>,
+    snapshots_done: VecDeque<SnapshotDone<List>>,
 }
 
 /// One directed connection.
@@ -97,6 +100,8 @@ pub(crate) struct Cluster {
     pub(crate) requests: u64,
     /// Every message that a server has handed out.
     pub(crate) sent: Vec<(NodeId, NodeId, PeerMessage)>,
+    /// By how much a log grows before a snapshot is taken; for servers started from now on.
+    pub(crate) snapshot_threshold_bytes: u64,
     draws: u128,
     seed: u64,
 }
@@ -122,6 +127,7 @@ impl Cluster {
             outcomes: BTreeMap::new(),
             requests: 0,
             sent: Vec::new(),
+            snapshot_threshold_bytes: u64::MAX,
             draws: u128::from(seed) << 64,
             seed,
         }
@@ -175,16 +181,35 @@ impl Cluster {
         let (disk, incarnation) = (storage.identity().disk, storage.incarnation());
         let listed = server.listed.clone();
         let seed = self.seed ^ (id.as_u64() << 32) ^ incarnation.0;
-        let protocol = raft_core::Config::new(id, incarnation, seed);
-        let config = ReplicaConfig { disk, listed, protocol };
+        let mut protocol = raft_core::Config::new(id, incarnation, seed);
+        // So that a snapshot takes several, and a follower soon needs one.
+        (protocol.snapshot_chunk_bytes, protocol.log_tail_bytes) = (700, 300);
+        let config = ReplicaConfig { disk, listed, protocol, snapshot_threshold_bytes: self.snapshot_threshold_bytes };
+        let files = Snapshots::new(self.servers[&id].disk.clone(), storage.identity());
+        let mut snapshots = SnapshotWorker::new(files);
+        let machine = match &recovered.snapshot {
+            Some(snapshot) => snapshots.restore(snapshot.last)?,
+            None => List::default(),
+        };
         let restored = raft_core::Restored {
             hard_state: recovered.hard_state,
+            snapshot: recovered.snapshot,
+            base: recovered.base,
             entries: recovered.entries,
             ..raft_core::Restored::default()
         };
-        let replica = Replica::new(config, storage.formation(), restored, List::default(), self.now)?;
+        let replica = Replica::new(config, storage.formation(), restored, machine, self.now)?;
         let identity = PeerIdentity { id, disk, incarnation };
-        let running = Running { replica, storage, identity, jobs: Vec::new(), done: VecDeque::new() };
+        let running = Running {
+            replica,
+            storage,
+            identity,
+            jobs: Vec::new(),
+            done: VecDeque::new(),
+            snapshots,
+            snapshot_jobs: VecDeque::new(),
+            snapshots_done: VecDeque::new(),
+        };
         self.server(id).running = Some(running);
         for other in self.ids() {
             self.open_links(id, other);
@@ -234,6 +259,34 @@ impl Cluster {
             Ok(done) => running.done.extend(done),
             Err(_) => self.crash(id),
         }
+    }
+
+    /// One job for snapshots is done.
+    pub(crate) fn work_on_snapshots(&mut self, id: NodeId) {
+        let running = self.running_mut(id);
+        if let Some(job) = running.snapshot_jobs.pop_front() {
+            running.snapshots_done.extend(running.snapshots.work(job).expect("what was written is restored"));
+        }
+    }
+
+    /// And is told.
+    pub(crate) fn report_snapshot(&mut self, id: NodeId) {
+        let now = self.now;
+        let running = self.running_mut(id);
+        if let Some(done) = running.snapshots_done.pop_front() {
+            running.replica.handle_snapshot(now, done);
+            self.flush(id);
+        }
+    }
+
+    pub(crate) fn has_snapshot_work(&self, id: NodeId) -> bool {
+        let running = self.servers[&id].running.as_ref();
+        !self.stalled.contains(&id) && running.is_some_and(|running| !running.snapshot_jobs.is_empty())
+    }
+
+    pub(crate) fn has_snapshot_report(&self, id: NodeId) -> bool {
+        let running = self.servers[&id].running.as_ref();
+        !self.paused.contains(&id) && running.is_some_and(|running| !running.snapshots_done.is_empty())
     }
 
     /// The disk says what it has done.
@@ -440,8 +493,9 @@ impl Cluster {
     pub(crate) fn flush(&mut self, id: NodeId) {
         loop {
             let now = self.now;
-            let Outputs { messages, jobs, answers, events } = self.running_mut(id).replica.flush(now);
-            if messages.is_empty() && jobs.is_empty() && answers.is_empty() && events.is_empty() {
+            let Outputs { messages, jobs, snapshot_jobs, answers, events } = self.running_mut(id).replica.flush(now);
+            let has_jobs = !jobs.is_empty() || !snapshot_jobs.is_empty();
+            if messages.is_empty() && !has_jobs && answers.is_empty() && events.is_empty() {
                 return;
             }
             for (to, message) in messages {
@@ -449,7 +503,9 @@ impl Cluster {
             }
             let server = self.server(id);
             server.events.extend(events);
-            server.running.as_mut().unwrap().jobs.extend(jobs);
+            let running = server.running.as_mut().unwrap();
+            running.jobs.extend(jobs);
+            running.snapshot_jobs.extend(snapshot_jobs);
             for (request, answer) in answers {
                 self.note_answer(id, request, answer);
             }
@@ -490,6 +546,10 @@ impl Cluster {
             return true;
         }
         for id in self.ids() {
+            if self.has_snapshot_report(id) {
+                self.report_snapshot(id);
+                return true;
+            }
             if self.has_report(id) {
                 self.report(id);
                 return true;
@@ -500,6 +560,10 @@ impl Cluster {
             return true;
         }
         for id in self.ids() {
+            if self.has_snapshot_work(id) {
+                self.work_on_snapshots(id);
+                return true;
+            }
             if self.has_work(id) {
                 self.work(id);
                 return true;

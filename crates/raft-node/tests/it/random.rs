@@ -64,11 +64,17 @@ impl Run {
                 if self.cluster.has_work(id) {
                     self.cluster.work(id);
                 }
+                if self.cluster.has_snapshot_work(id) && self.below(2) == 0 {
+                    self.cluster.work_on_snapshots(id);
+                }
             }
             720..800 => {
                 let id = self.any_node();
                 if self.cluster.has_report(id) {
                     self.cluster.report(id);
+                }
+                if self.cluster.has_snapshot_report(id) && self.below(2) == 0 {
+                    self.cluster.report_snapshot(id);
                 }
             }
             800..870 => {
