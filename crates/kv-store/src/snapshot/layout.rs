@@ -176,10 +176,9 @@ pub(super) struct ReplyItem {
 }
 
 pub(super) fn encode_reply(sequence: u64, kept: &KeptReply, out: &mut Vec<u8>) {
-    let reply = postcard::to_allocvec(&kept.reply).expect("only memory is written to");
     out.put_u64_le(sequence);
-    out.put_u32_le(u32::try_from(reply.len()).expect("a reply has a few bytes"));
-    out.put_slice(&reply);
+    out.put_u32_le(u32::try_from(kept.size_bytes).expect("a reply has a few bytes"));
+    *out = postcard::to_extend(&kept.reply, std::mem::take(out)).expect("only memory is written to");
 }
 
 impl ReplyItem {

@@ -49,7 +49,8 @@ struct Contents {
     open_session: Option<OpenSession>,
     store: Store,
     keys_left: u64,
-    last_key: Option<Bytes>,
+    /// Empty before the first, and as such below it.
+    last_key: Vec<u8>,
     open_key: Option<OpenKey>,
     /// Of all keys together.
     versions: u64,
@@ -171,7 +172,7 @@ impl Contents {
             open_session: None,
             store: Store::restoring(head.revision, head.recent_hashes),
             keys_left: head.keys,
-            last_key: None,
+            last_key: Vec::new(),
             open_key: None,
             versions: 0,
         })
@@ -221,15 +222,16 @@ impl Contents {
 
     fn open_key(&mut self, item: &KeyItem<'_>) -> Result<(), Damage> {
         let KeyItem { key, versions } = *item;
-        if self.last_key.as_deref() >= Some(key) {
+        if *self.last_key >= *key {
             return Err(Damage::KeyOrder);
         }
         if versions == 0 || versions > self.store.revision().0 {
             return Err(Damage::VersionCount { count: versions });
         }
+        self.last_key.clear();
+        self.last_key.extend_from_slice(key);
         let key = Bytes::copy_from_slice(key);
         let capacity = usize::try_from(versions.min(VERSIONS_AHEAD)).expect("a small number");
-        self.last_key = Some(key.clone());
         self.keys_left -= 1;
         self.open_key =
             Some(OpenKey { key, history: RestoringHistory::with_capacity(capacity), versions_left: versions });
