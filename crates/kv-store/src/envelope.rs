@@ -20,6 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::command::{BorrowedCommand, Command};
 use crate::limits::{MAX_KEY_BYTES, MAX_PRINCIPAL_BYTES, MAX_VALUE_BYTES};
+use crate::reader::Reader;
 use crate::types::{ClientId, Stamp};
 
 /// The version this crate writes, and the only one it reads.
@@ -156,7 +157,7 @@ impl Envelope {
             Some([found]) => return Err(EnvelopeError::UnknownVersion { found }),
             None => return Err(truncated),
         }
-        let session = reader.session().ok_or_else(|| truncated.clone())?;
+        let session = session(&mut reader).ok_or_else(|| truncated.clone())?;
         let principal_bytes = usize::from(reader.array().map(u16::from_le_bytes).ok_or_else(|| truncated.clone())?);
         if principal_bytes > MAX_PRINCIPAL_BYTES {
             return Err(EnvelopeError::PrincipalTooLong { size_bytes: principal_bytes });
@@ -171,31 +172,12 @@ impl Envelope {
     }
 }
 
-/// What is left to read of the fixed part. `None` means: not enough.
-struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn take(&mut self, size_bytes: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.rest.split_at_checked(size_bytes)?;
-        self.rest = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (taken, rest) = self.rest.split_first_chunk()?;
-        self.rest = rest;
-        Some(*taken)
-    }
-
-    fn session(&mut self) -> Option<SessionHeader> {
-        Some(SessionHeader {
-            client: ClientId(self.array().map(u128::from_le_bytes)?),
-            birth: Stamp(self.array().map(u64::from_le_bytes)?),
-            sequence: self.array().map(u64::from_le_bytes)?,
-            lowest_unanswered: self.array().map(u64::from_le_bytes)?,
-            deadline: Stamp(self.array().map(u64::from_le_bytes)?),
-        })
-    }
+fn session(reader: &mut Reader<'_>) -> Option<SessionHeader> {
+    Some(SessionHeader {
+        client: ClientId(reader.array().map(u128::from_le_bytes)?),
+        birth: Stamp(reader.array().map(u64::from_le_bytes)?),
+        sequence: reader.array().map(u64::from_le_bytes)?,
+        lowest_unanswered: reader.array().map(u64::from_le_bytes)?,
+        deadline: Stamp(reader.array().map(u64::from_le_bytes)?),
+    })
 }

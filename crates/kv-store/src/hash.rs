@@ -70,6 +70,19 @@ impl RecentHashes {
         Self { oldest: revision, hashes: VecDeque::from([hash]) }
     }
 
+    /// Knows the hashes of the revisions up to `latest`, oldest first. `None` if there are none, more than are kept, or
+    /// more than revisions.
+    pub(crate) fn ending_at(latest: Revision, hashes: VecDeque<StateHash>) -> Option<Self> {
+        let earlier = hashes.len().checked_sub(1).filter(|earlier| *earlier < KEPT_HASHES)?;
+        let oldest = Revision(latest.0.checked_sub(earlier as u64)?);
+        Some(Self { oldest, hashes })
+    }
+
+    /// All of them, oldest first.
+    pub(crate) fn hashes(&self) -> &VecDeque<StateHash> {
+        &self.hashes
+    }
+
     /// Adds the hash of the next revision.
     pub(crate) fn push(&mut self, hash: StateHash) {
         if self.hashes.len() == KEPT_HASHES {

@@ -18,13 +18,14 @@ pub(crate) struct KeyHistory {
 
 /// What a key became at one revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Version {
-    mod_revision: Revision,
-    became: Became,
+pub(crate) struct Version {
+    pub(crate) mod_revision: Revision,
+    pub(crate) became: Became,
 }
 
+/// A value or a tombstone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Became {
+pub(crate) enum Became {
     Present { create_revision: Revision, version: u64, value: Bytes },
     Removed,
 }
@@ -93,12 +94,61 @@ impl KeyHistory {
 
     /// The key as of `revision`; `None` if it was not there.
     pub(crate) fn at(&self, revision: Revision) -> Option<Present<'_>> {
+        self.until(revision).last()?.present()
+    }
+
+    /// The versions up to `revision`, oldest first: what a snapshot of that revision has of the key, whatever became of
+    /// it since.
+    pub(crate) fn until(&self, revision: Revision) -> &[Version] {
         let later = self.versions.partition_point(|version| version.mod_revision <= revision);
-        self.versions.get(later.checked_sub(1)?)?.present()
+        self.versions.get(..later).expect("a partition point is within")
     }
 
     /// The present value's share of the state hash.
     pub(crate) fn hash(&self) -> Option<KeyHash> {
         self.hash
+    }
+}
+
+/// A history on its way out of a snapshot, version by version. May still be empty.
+#[derive(Debug)]
+pub(crate) struct RestoringHistory {
+    versions: Vec<Version>,
+}
+
+impl RestoringHistory {
+    /// Expects about so many versions.
+    pub(crate) fn with_capacity(versions: usize) -> Self {
+        Self { versions: Vec::with_capacity(versions) }
+    }
+
+    /// Takes the next version. `false` if it cannot follow those before it: a chain begins with a first value, each
+    /// further one counts on, and a tombstone stands behind a value.
+    pub(crate) fn push(&mut self, version: Version) -> bool {
+        let last = self.versions.last();
+        let before = last.map_or(Revision::default(), |last| last.mod_revision);
+        let rises = before < version.mod_revision;
+        let counts_on = match (last.and_then(Version::present), version.present()) {
+            (Some(last), Some(next)) => {
+                next.create_revision == last.create_revision && next.version.checked_sub(1) == Some(last.version)
+            }
+            (Some(_), None) => true,
+            (None, Some(first)) => first.create_revision == first.mod_revision && first.version == 1,
+            (None, None) => false,
+        };
+        if rises && counts_on {
+            self.versions.push(version);
+        }
+        rises && counts_on
+    }
+
+    /// The history, when all its versions are there.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub(crate) fn finish(self, key: &[u8]) -> KeyHistory {
+        let last = self.versions.last().expect("a history is never empty");
+        let hash = last.present().map(|present| KeyHash::of(key, &present));
+        KeyHistory { versions: self.versions, hash }
     }
 }

@@ -21,17 +21,21 @@
 //! leader. Deadlines, births and expiry are all measured by it; thus all replicas forget the same session at
 //! the same entry.
 //!
+//! # Snapshots
+//! [`KvStore::begin_snapshot`] fixes the state at the index applied so far; [`KvStore::snapshot_chunk`] gives it away in
+//! pieces while entries go on being applied; [`RestoringStore`] makes an equal store of them (`snapshot`, rule 9).
+//!
 //! # What is bounded
 //! See `limits`: each bound with its reason and what happens there.
 //!
 //! # Formats
-//! Commands, replies and [`api`] are postcard; the envelope's layout is fixed. Variants are only ever appended (rule 11);
+//! Commands, replies and [`api`] are postcard; the layouts of envelope and snapshot are fixed. Variants are only ever appended (rule 11);
 //! `tests/it/golden` holds the bytes that every later version must read.
 //!
 //! # Caveats
 //! - Old versions are kept for ever: compaction is to come, and with it the bound on history.
-//! - No snapshots, transactions, watches or leases yet; the hash already has room for the lease.
-//! - The state hash covers keys, not sessions.
+//! - No transactions, watches or leases yet; the hash already has room for the lease.
+//! - The state hash covers keys, not sessions; a snapshot's checksum covers all of its bytes.
 
 pub mod api;
 mod command;
@@ -42,7 +46,9 @@ mod history;
 mod limits;
 mod machine;
 mod query;
+mod reader;
 mod session;
+mod snapshot;
 mod store;
 mod types;
 
@@ -54,6 +60,7 @@ pub use limits::{
 };
 pub use machine::KvStore;
 pub use query::{Answer, Found, Item, Query};
+pub use snapshot::{Damage, RestoringStore, SNAPSHOT_VERSION, SnapshotCursor, SnapshotError};
 pub use types::{ClientId, Revision, Stamp, StateHash};
 
 /// The README's example is compiled and run as a test.

@@ -8,6 +8,7 @@ use crate::execute::execute;
 use crate::limits::Limits;
 use crate::query::{Answer, Found, Item, Query};
 use crate::session::{Admission, Sessions};
+use crate::snapshot::SnapshotCursor;
 use crate::store::Store;
 use crate::types::{Revision, Stamp, StateHash};
 
@@ -38,6 +39,11 @@ impl KvStore {
         }
     }
 
+    /// The machine a snapshot holds.
+    pub(crate) fn restored(store: Store, sessions: Sessions, applied_index: u64, latest_stamp: Stamp) -> Self {
+        Self { store, sessions, applied_index, latest_stamp }
+    }
+
     /// Applies the entry at log index `index`, or repeats the reply it had when it was applied before (rule 8).
     ///
     /// # Errors
@@ -65,6 +71,25 @@ impl KvStore {
                 reply
             }
         }
+    }
+
+    /// Begins a snapshot of the state as it is (rule 9), whatever is applied afterwards. Sessions, times and hashes are
+    /// captured now, in time in proportion to the session table, which is bounded; the keys come piece by piece.
+    pub fn begin_snapshot(&self) -> SnapshotCursor {
+        SnapshotCursor::begin(&self.store, &self.sessions, self.applied_index, self.latest_stamp)
+    }
+
+    /// The next piece of a snapshot, or `None` when all were given. A piece ends once it has `budget_bytes` or more, so
+    /// it exceeds them by less than one key or version; with a budget of 0, it is one of these. It may be empty: to pass
+    /// over keys that are younger than the snapshot costs budget too.
+    ///
+    /// Takes time in proportion to the budget, and to the logarithm of the store. The pieces are one stream: their borders
+    /// mean nothing, and their bytes do not depend on what was applied meanwhile.
+    ///
+    /// # Panics
+    /// If the cursor was begun by another machine whose keys are not here.
+    pub fn snapshot_chunk(&self, cursor: &mut SnapshotCursor, budget_bytes: usize) -> Option<Bytes> {
+        cursor.next_piece(&self.store, budget_bytes)
     }
 
     /// Reads the present state.

@@ -46,8 +46,9 @@ pub(crate) struct Sessions {
     by_expiry: BTreeSet<(Stamp, ClientId)>,
 }
 
+/// One session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Session {
+pub(crate) struct Session {
     /// The same in all its requests: a client that comes back under another birth is another session, which must not
     /// take the old one's late copies for its own.
     birth: Stamp,
@@ -61,11 +62,12 @@ struct Session {
     kept_bytes: usize,
 }
 
+/// A reply that may be asked for again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct KeptReply {
-    reply: Reply,
+pub(crate) struct KeptReply {
+    pub(crate) reply: Reply,
     /// Its encoded size.
-    size_bytes: usize,
+    pub(crate) size_bytes: usize,
 }
 
 impl Sessions {
@@ -75,6 +77,23 @@ impl Sessions {
 
     pub(crate) fn len(&self) -> usize {
         self.by_client.len()
+    }
+
+    /// The limits of the machine.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// All of them, by client: what a snapshot captures.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ClientId, &Session)> {
+        self.by_client.iter().map(|(client, session)| (*client, session))
+    }
+
+    /// Takes a session from a snapshot.
+    pub(crate) fn restore(&mut self, client: ClientId, session: Session) {
+        self.by_expiry.insert((session.needed_until, client));
+        let before = self.by_client.insert(client, session);
+        assert!(before.is_none(), "client {client:?} has one session");
     }
 
     /// Drops sessions nobody can need any more, the longest expired first, a bounded number of them.
@@ -146,6 +165,48 @@ impl Session {
         };
         session.extend(header, now);
         session
+    }
+
+    /// A session of a snapshot, before its replies. `None` if it would leave so early that a late copy could be applied
+    /// again (see the module's argument).
+    pub(crate) fn restored(birth: Stamp, lowest_unanswered: u64, needed_until: Stamp) -> Option<Self> {
+        let outlives_window = needed_until >= birth.plus_ns(SESSION_WINDOW_NS);
+        outlives_window.then(|| Self {
+            birth,
+            lowest_unanswered,
+            needed_until,
+            replies: BTreeMap::new(),
+            kept_bytes: 0,
+        })
+    }
+
+    /// Takes the next reply from a snapshot, `size_bytes` long there. `false` if it is not above the ones before it and
+    /// unanswered, or is longer there than it need be.
+    pub(crate) fn restore_reply(&mut self, sequence: u64, reply: Reply, size_bytes: usize) -> bool {
+        let follows = self.replies.last_key_value().is_none_or(|(last, _)| *last < sequence);
+        if !follows || sequence < self.lowest_unanswered || size_bytes != encoded_bytes(&reply) {
+            return false;
+        }
+        self.replies.insert(sequence, KeptReply { reply, size_bytes });
+        self.kept_bytes += size_bytes;
+        true
+    }
+
+    pub(crate) fn birth(&self) -> Stamp {
+        self.birth
+    }
+
+    pub(crate) fn lowest_unanswered(&self) -> u64 {
+        self.lowest_unanswered
+    }
+
+    pub(crate) fn needed_until(&self) -> Stamp {
+        self.needed_until
+    }
+
+    /// The kept replies, by sequence.
+    pub(crate) fn replies(&self) -> &BTreeMap<u64, KeptReply> {
+        &self.replies
     }
 
     /// Takes what a request's header says about its session. True whatever becomes of the request itself.

@@ -85,6 +85,49 @@ impl Store {
         })
     }
 
+    /// The hashes of the latest revisions.
+    pub(crate) fn recent_hashes(&self) -> &RecentHashes {
+        &self.recent_hashes
+    }
+
+    /// How many keys have a history: those there are and those only remembered.
+    pub(crate) fn history_count(&self) -> usize {
+        self.present.len() + self.removed.len()
+    }
+
+    /// All keys that have a history, removed ones too, from `start` on, in order.
+    pub(crate) fn histories<'a>(
+        &'a self,
+        start: Bound<&[u8]>,
+    ) -> impl Iterator<Item = (&'a Bytes, &'a KeyHistory)> + use<'a> {
+        let range = (start, Bound::Unbounded);
+        let mut present = self.present.range::<[u8], _>(range).peekable();
+        let mut removed = self.removed.range::<[u8], _>(range).peekable();
+        std::iter::from_fn(move || match (present.peek(), removed.peek()) {
+            (Some((there, _)), Some((gone, _))) if gone < there => removed.next(),
+            (Some(_), _) => present.next(),
+            (None, _) => removed.next(),
+        })
+    }
+
+    /// A store at `revision` without keys: they follow by [`Self::restore_key`], and the hash with them.
+    pub(crate) fn restoring(revision: Revision, recent_hashes: RecentHashes) -> Self {
+        Self { revision, recent_hashes, ..Self::default() }
+    }
+
+    /// Takes a key from a snapshot. The state hash moves as if it were written.
+    pub(crate) fn restore_key(&mut self, key: Bytes, history: KeyHistory) {
+        let keys = match history.hash() {
+            Some(hash) => {
+                self.hash = self.hash.plus(hash);
+                &mut self.present
+            }
+            None => &mut self.removed,
+        };
+        let before = keys.insert(key, history);
+        assert!(before.is_none(), "each key is restored once");
+    }
+
     /// How many keys there are.
     pub(crate) fn len(&self) -> usize {
         self.present.len()

@@ -7,13 +7,13 @@ use proptest::prelude::*;
 
 use crate::support::{MINUTE_NS, Reply, Shop, bytes, counted, envelope, header, increment, set};
 
-const LIMITS: Limits = Limits { sessions: 3, kept_replies_per_session: 3, kept_bytes_per_session: 1_000 };
+pub(crate) const LIMITS: Limits = Limits { sessions: 3, kept_replies_per_session: 3, kept_bytes_per_session: 1_000 };
 
 /// One try of a request, and how long after the entry before it.
 #[derive(Clone, Debug)]
-struct Try {
-    session: SessionHeader,
-    later_ns: u64,
+pub(crate) struct Try {
+    pub(crate) session: SessionHeader,
+    pub(crate) later_ns: u64,
 }
 
 impl Try {
@@ -29,7 +29,7 @@ impl Try {
 }
 
 /// A few clients and sequences, times that meet every boundary now and then.
-fn tries() -> impl Strategy<Value = Vec<Try>> {
+pub(crate) fn tries() -> impl Strategy<Value = Vec<Try>> {
     let minutes = |limit: u64| (0..=limit).prop_map(|minutes| minutes * MINUTE_NS);
     let deadline = prop_oneof![4 => minutes(100), 1 => Just(u64::MAX)];
     let birth = prop_oneof![3 => Just(0), 3 => minutes(80), 1 => minutes(200)];

@@ -12,12 +12,12 @@ use kv_store::api::{
     RequestErrorKind, Response, ResponseBody,
 };
 use kv_store::{
-    Answer, ClientId, Command, Effect, Envelope, Found, Item, Limit, NotAnInteger, Outcome, Part, Principal, Query,
-    Refusal, Revision, SessionHeader, Stamp, StateHash,
+    Answer, ClientId, Command, Effect, Envelope, Found, Item, KvStore, Limit, Limits, NotAnInteger, Outcome, Part,
+    Principal, Query, Refusal, Revision, SessionHeader, Stamp, StateHash,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::support::{Shop, bytes, set};
+use crate::support::{Shop, bytes, header, increment, restore, set, snapshot};
 
 /// The fixtures of one file: `name hex`, one a line, `#` for comments.
 struct Golden {
@@ -263,5 +263,29 @@ fn state_hashes() {
     check("two_keys", Command::Increment { key: bytes("n"), by: 1 });
     check("one_left", Command::Delete { key: bytes("a") });
     check("a_long_value", set("long", &"0123456789".repeat(1_000)));
+    golden.end();
+}
+
+/// Whole snapshots: one layout, so each fixture is a store with more in it.
+#[test]
+fn snapshots() {
+    let mut golden = Golden::new("snapshot.txt", include_str!("golden/snapshot.txt"));
+    let mut check = |name: &str, store: &KvStore| {
+        let fixture = golden.check_bytes(name, &snapshot(store));
+        assert_eq!(restore(Limits::default(), [&*fixture]).as_ref(), Ok(store), "{name}");
+    };
+    let mut shop = Shop::new();
+    check("empty", &shop.store);
+    let unanswered = |sequence| SessionHeader { lowest_unanswered: 1, ..header(300, sequence) };
+    shop.request(1, unanswered(1), set("key", "value")).unwrap();
+    check("one_key", &shop.store);
+    shop.request(2, unanswered(2), increment("key")).unwrap_err();
+    shop.request(3, header(7, 5), set("key", "new")).unwrap();
+    check("two_versions_and_a_kept_refusal", &shop.store);
+    shop.request(4, header(7, 6), Command::Delete { key: bytes("key") }).unwrap();
+    shop.request(5, unanswered(3), increment("n")).unwrap();
+    check("a_removed_key", &shop.store);
+    shop.request(6, header(7, 7), set("key", "again")).unwrap();
+    check("a_key_that_came_back", &shop.store);
     golden.end();
 }

@@ -7,5 +7,8 @@ mod exactly_once;
 mod golden;
 mod hashes;
 mod sessions;
+mod snapshot;
+mod snapshot_damage;
+mod snapshot_model;
 mod store_model;
 mod support;

@@ -92,7 +92,7 @@ impl Model {
 
 /// A command over text.
 #[derive(Clone, Debug)]
-enum Text {
+pub(crate) enum Text {
     Set(String, String, bool),
     Delete(String),
     DeletePrefix(String),
@@ -101,7 +101,7 @@ enum Text {
 }
 
 impl Text {
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         match self {
             Self::Set(key, value, if_absent) => {
                 Command::Set { key: bytes(key), value: bytes(value), if_absent: *if_absent }
@@ -116,7 +116,7 @@ impl Text {
     }
 }
 
-fn command() -> impl Strategy<Value = Text> {
+pub(crate) fn command() -> impl Strategy<Value = Text> {
     // Few keys, nested prefixes, few values: most commands meet an earlier one.
     let key = || "[ab]{1,3}";
     let value = || prop_oneof![Just(String::new()), Just("x".into()), Just("7".into()), Just(i64::MAX.to_string())];

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kv_store::{
-    ClientId, Command, Effect, Envelope, Found, KvStore, Limits, Outcome, Principal, Query, Refusal, Revision,
-    SessionHeader, Stamp,
+    ClientId, Command, Effect, Envelope, Found, KvStore, Limits, Outcome, Principal, Query, Refusal, RestoringStore,
+    Revision, SessionHeader, SnapshotError, Stamp,
 };
 
 pub(crate) type Reply = Result<Outcome, Refusal>;
@@ -47,6 +47,24 @@ pub(crate) fn header(client: u128, sequence: u64) -> SessionHeader {
 
 pub(crate) fn envelope(session: SessionHeader, command: Command) -> Bytes {
     Envelope { session, principal: Principal::nobody(), command }.encode()
+}
+
+/// All bytes of a snapshot of the store as it is.
+pub(crate) fn snapshot(store: &KvStore) -> Vec<u8> {
+    let mut cursor = store.begin_snapshot();
+    std::iter::from_fn(|| store.snapshot_chunk(&mut cursor, 1 << 20)).flatten().collect()
+}
+
+/// The store of a snapshot that comes in these pieces.
+pub(crate) fn restore<'a>(
+    limits: Limits,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<KvStore, SnapshotError> {
+    let mut restoring = RestoringStore::new(limits);
+    for piece in pieces {
+        restoring.push(piece)?;
+    }
+    restoring.finish()
 }
 
 /// A store and the log it is fed from.
