@@ -8,8 +8,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use raft_core::NodeId;
-use raft_node::Answer;
+use raft_core::{Effect, NodeId};
+use raft_node::{Answer, NodeEvent};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
@@ -31,7 +31,13 @@ struct Run {
 impl Run {
     fn new(seed: u64) -> Self {
         // Some runs begin with a cluster that has yet to form.
-        let cluster = if seed.is_multiple_of(4) { Cluster::new(3, seed) } else { Cluster::formed(3, seed) };
+        let mut cluster = Cluster::new(3, seed);
+        // Most take snapshots, some after every few commands.
+        cluster.snapshot_threshold_bytes = [u64::MAX, 300, 1_000, 5_000][usize::try_from(seed % 7 % 4).unwrap()];
+        if !seed.is_multiple_of(4) {
+            cluster.start_all();
+            cluster.settle();
+        }
         let choices = Pcg64Mcg::new(u128::from(seed) << 1 | 1);
         Self { cluster, choices, known_at: BTreeMap::new(), known: 0, looked_at: BTreeSet::new() }
     }
@@ -207,8 +213,18 @@ impl Run {
     }
 }
 
-/// Plays one seed. Gives back how many requests were acknowledged, and a trace to compare.
-fn play(seed: u64) -> (usize, Vec<String>) {
+/// What a run came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Played {
+    acknowledged: usize,
+    snapshots_taken: usize,
+    snapshots_installed: usize,
+    /// Every message, to compare.
+    trace: Vec<String>,
+}
+
+/// Plays one seed.
+fn play(seed: u64) -> Played {
     let mut run = Run::new(seed);
     for _ in 0..1_500 {
         run.step();
@@ -217,25 +233,37 @@ fn play(seed: u64) -> (usize, Vec<String>) {
     run.check();
     let acknowledged = run.cluster.outcomes.values().filter(|outcome| !matches!(outcome.answer, Answer::Failed(_)));
     let trace = run.cluster.sent.iter().map(|(from, to, message)| format!("{from} → {to} {message}")).collect();
-    (acknowledged.count(), trace)
+    let events = || run.cluster.servers.values().flat_map(|server| &server.events);
+    let is_taken = |event: &&NodeEvent| matches!(event, NodeEvent::SnapshotTaken { .. });
+    let is_installed =
+        |event: &&NodeEvent| matches!(event, NodeEvent::Protocol { effect: Effect::SnapshotInstalled { .. }, .. });
+    Played {
+        acknowledged: acknowledged.count(),
+        snapshots_taken: events().filter(is_taken).count(),
+        snapshots_installed: events().filter(is_installed).count(),
+        trace,
+    }
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_under_any_mix_of_faults() {
-    let mut acknowledged = 0;
+    let mut total = Played::default();
     for seed in 0..400 {
         let outcome = std::panic::catch_unwind(|| play(seed));
-        let (count, _) = outcome.unwrap_or_else(|cause| {
+        let played = outcome.unwrap_or_else(|cause| {
             eprintln!("seed {seed} failed");
             std::panic::resume_unwind(cause)
         });
-        acknowledged += count;
+        total.acknowledged += played.acknowledged;
+        total.snapshots_taken += played.snapshots_taken;
+        total.snapshots_installed += played.snapshots_installed;
     }
-    assert!(acknowledged > 400 * 10, "the runs do something: {acknowledged}");
+    assert!(total.acknowledged > 400 * 10, "the runs do something: {total:?}");
+    assert!(total.snapshots_taken > 400 && total.snapshots_installed > 40, "{total:?}");
 }
 
 #[test]
 fn the_same_seed_is_the_same_run() {
     assert_eq!(play(11), play(11));
-    assert_ne!(play(11).1, play(12).1);
+    assert_ne!(play(11).trace, play(12).trace);
 }
