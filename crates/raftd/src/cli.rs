@@ -85,7 +85,7 @@ pub struct ServerFlags {
     /// How often a leader makes itself heard, below half the minimum election timeout [default: 30ms]
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     heartbeat_interval: Option<String>,
-    /// The size of the log at which a snapshot is taken; without effect until there are snapshots [default: 64MiB]
+    /// By how much the log grows before a snapshot of the state replaces its beginning [default: 64MiB]
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     snapshot_threshold: Option<String>,
     /// The size of one file of the log [default: 64MiB]

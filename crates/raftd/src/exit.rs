@@ -5,7 +5,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use raft_storage::OpenError;
+use raft_storage::{OpenError, SnapshotError};
 
 use crate::config::ConfigError;
 
@@ -102,7 +102,10 @@ impl From<OpenError> for RunError {
             | OpenError::Foreign { .. }
             | OpenError::ForeignFile { .. }
             | OpenError::UnknownVersion { .. } => Self::directory_refused(error),
-            OpenError::Damaged { .. } => Self::damaged(error),
+            OpenError::Damaged { .. } | OpenError::Snapshot(SnapshotError::Damaged { .. }) => Self::damaged(error),
+            OpenError::Snapshot(SnapshotError::ForeignFile { .. } | SnapshotError::UnknownVersion { .. }) => {
+                Self::directory_refused(error)
+            }
             // Only where nothing may be made: then it is the flag that is wrong.
             OpenError::NotInitialised { .. } => Self::Usage(error.to_string()),
             OpenError::Io { .. } | OpenError::Write(_) => Self::failed(error),

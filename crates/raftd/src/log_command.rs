@@ -15,7 +15,7 @@ use raft_core::{Configuration, Entry, LogIndex, Payload};
 use crate::cli::LogFlags;
 use crate::command_text::CommandText;
 use crate::exit::RunError;
-use crate::offline::{last_index, read_directory};
+use crate::offline::Stopped;
 use crate::output::{note, to_stdout};
 
 /// Prints the entries that `flags` ask for.
@@ -23,8 +23,14 @@ pub(crate) fn run(flags: &LogFlags) -> Result<(), RunError> {
     if let Some(to) = flags.to.filter(|to| *to < flags.from) {
         return Err(RunError::Usage(format!("--to {to} is before --from {}", flags.from)));
     }
-    let contents = read_directory(&flags.data_dir)?;
-    let last = last_index(&contents.entries);
+    let stopped = Stopped::read(&flags.data_dir)?;
+    let (last, contents) = (stopped.last_index(), stopped.contents);
+    if let Some(snapshot) = contents.snapshot.filter(|_| flags.from <= contents.base.index.0) {
+        let (base, covered) = (contents.base.index, snapshot.last.index);
+        note(format_args!(
+            "the entries up to index {base} are gone; a snapshot of the state at {covered} replaced them"
+        ));
+    }
     if flags.from > last.0 {
         note(format_args!("the log ends at index {last}"));
     } else {

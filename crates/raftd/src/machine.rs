@@ -2,9 +2,9 @@
 //! other, meet.
 
 use bytes::Bytes;
-use kv_store::{KvStore, Limits, Outcome, Refusal, Stamp};
+use kv_store::{KvStore, Limits, Outcome, Refusal, RestoringStore, SnapshotCursor, SnapshotError, Stamp};
 use raft_core::{ClusterTime, LogIndex};
-use raft_node::StateMachine;
+use raft_node::{RestoreError, StateMachine};
 
 /// A [`KvStore`] driven by the log.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ impl KvMachine {
     pub const fn store(&self) -> &KvStore {
         &self.store
     }
+
+    /// The store, without the machine around it.
+    #[must_use]
+    pub fn into_store(self) -> KvStore {
+        self.store
+    }
 }
 
 impl Default for KvMachine {
@@ -33,9 +39,28 @@ impl Default for KvMachine {
 }
 
 impl StateMachine for KvMachine {
+    type Snapshot = SnapshotCursor;
+
     fn apply(&mut self, index: LogIndex, stamp: ClusterTime, command: &Bytes) -> Bytes {
         let reply = self.store.apply(index.0, Stamp(stamp.0), command);
         postcard::to_allocvec(&reply).expect("encoding into memory that grows cannot fail").into()
+    }
+
+    fn begin_snapshot(&mut self) -> SnapshotCursor {
+        self.store.begin_snapshot()
+    }
+
+    fn snapshot_chunk(&mut self, cursor: &mut SnapshotCursor, budget_bytes: usize) -> Option<Bytes> {
+        self.store.snapshot_chunk(cursor, budget_bytes)
+    }
+
+    fn restore(chunks: &mut dyn Iterator<Item = Bytes>) -> Result<Self, RestoreError> {
+        let refused = |error: SnapshotError| RestoreError { reason: error.to_string() };
+        let mut restoring = RestoringStore::new(Limits::default());
+        for chunk in chunks {
+            restoring.push(&chunk).map_err(refused)?;
+        }
+        Ok(Self { store: restoring.finish().map_err(refused)? })
     }
 }
 

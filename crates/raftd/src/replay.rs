@@ -20,23 +20,25 @@ use std::path::Path;
 
 use bytes::Bytes;
 use kv_store::{Found, Item, KvStore, MAX_KEYS_PER_COMMAND, Query, Stamp};
-use raft_core::{Entry, LogIndex, LogPosition, Payload};
+use raft_core::{LogIndex, LogPosition, Payload};
+use raft_storage::Contents;
 
 use crate::cli::{ReplayFlags, Show};
 use crate::exit::RunError;
-use crate::offline::{last_index, read_directory};
+use crate::machine::KvMachine;
+use crate::offline::Stopped;
 use crate::output::{Quoted, Shortened, note, to_stdout};
 
 /// Prints what `flags` ask for.
 pub(crate) fn run(flags: &ReplayFlags) -> Result<(), RunError> {
-    let entries = read_directory(&flags.data_dir)?.entries;
+    let stopped = Stopped::read(&flags.data_dir)?;
     match &flags.diff {
         Some(other) => {
-            let other_entries = read_directory(other)?.entries;
-            let common = last_index(&entries).min(last_index(&other_entries));
+            let other_stopped = Stopped::read(other)?;
+            let common = stopped.last_index().min(other_stopped.last_index());
             let to = chosen_index(flags.to, common);
-            let ours = State::replay(&flags.data_dir, entries, to)?;
-            let theirs = State::replay(other, other_entries, to)?;
+            let ours = State::replay(&flags.data_dir, stopped, to)?;
+            let theirs = State::replay(other, other_stopped, to)?;
             if ours.position.term != theirs.position.term {
                 note(format_args!(
                     "the entries at index {to} are of different terms: at least one of them is not committed"
@@ -45,8 +47,8 @@ pub(crate) fn run(flags: &ReplayFlags) -> Result<(), RunError> {
             to_stdout(|output| print_difference(output, [&ours, &theirs]))
         }
         None => {
-            let to = chosen_index(flags.to, last_index(&entries));
-            let state = State::replay(&flags.data_dir, entries, to)?;
+            let to = chosen_index(flags.to, stopped.last_index());
+            let state = State::replay(&flags.data_dir, stopped, to)?;
             to_stdout(|output| print_state(output, &state, flags.show.as_ref()))
         }
     }
@@ -71,17 +73,19 @@ struct State<'a> {
 }
 
 impl<'a> State<'a> {
-    /// Plays `entries` back up to `to`.
-    fn replay(directory: &'a Path, entries: Vec<Entry>, to: LogIndex) -> Result<Self, RunError> {
-        let last = last_index(&entries);
+    /// Plays the log back up to `to`: from its beginning, or from the snapshot that replaced that.
+    fn replay(directory: &'a Path, mut stopped: Stopped, to: LogIndex) -> Result<Self, RunError> {
+        let last = stopped.last_index();
         if to > last {
             let directory = directory.display();
             return Err(RunError::Usage(format!(
                 "--to {to} is beyond the log in {directory}, which ends at index {last}"
             )));
         }
-        let mut state = Self { directory, position: LogPosition::ORIGIN, store: KvStore::default() };
-        for entry in entries.into_iter().take_while(|entry| entry.position.index <= to) {
+        let mut state = Self::beginning(directory, &mut stopped, to)?;
+        let after = state.position.index;
+        let entries = stopped.contents.entries.into_iter().filter(|entry| entry.position.index > after);
+        for entry in entries.take_while(|entry| entry.position.index <= to) {
             state.position = entry.position;
             match entry.payload {
                 // What the store refuses, it refused when it was live: the reply went to the client, and changed nothing.
@@ -92,6 +96,26 @@ impl<'a> State<'a> {
             }
         }
         Ok(state)
+    }
+
+    /// The state to play from.
+    fn beginning(directory: &'a Path, stopped: &mut Stopped, to: LogIndex) -> Result<Self, RunError> {
+        let Contents { snapshot, base, .. } = &stopped.contents;
+        let snapshot = snapshot.as_ref().map(|snapshot| snapshot.last);
+        match snapshot {
+            Some(last) if to >= last.index => {
+                let machine: KvMachine = stopped.snapshots.restore(last).map_err(RunError::damaged)?;
+                Ok(Self { directory, position: last, store: machine.into_store() })
+            }
+            Some(last) if *base != LogPosition::ORIGIN => {
+                let (directory, first) = (directory.display(), last.index);
+                Err(RunError::Usage(format!(
+                    "--to {to} is before the snapshot at index {first} in {directory}, which replaced what led to it; \
+                     ask for --to {first} or later"
+                )))
+            }
+            Some(_) | None => Ok(Self { directory, position: LogPosition::ORIGIN, store: KvStore::default() }),
+        }
     }
 
     /// All items whose keys begin with `prefix`, page by page.

@@ -91,6 +91,7 @@ fn node_config(config: &Config) -> NodeConfig {
     node.election_timeout_max = timers.election_timeout_max;
     node.heartbeat_interval = timers.heartbeat_interval;
     node.segment_size_bytes = config.segment_size_bytes();
+    node.snapshot_threshold_bytes = config.snapshot_threshold_bytes();
     node.limits = Limits {
         max_clients: to_usize(limits.connections),
         max_requests_in_flight: to_usize(limits.requests_in_flight),
@@ -111,7 +112,7 @@ fn start_error(error: StartError) -> RunError {
         StartError::Storage(error) => error.into(),
         StartError::NoCluster | StartError::NotInCluster { .. } => RunError::Usage(error.to_string()),
         StartError::Protocol(_) | StartError::Listen { .. } | StartError::System { .. } => RunError::failed(error),
-        StartError::FormationLost => RunError::damaged(error),
+        StartError::FormationLost | StartError::Restore(_) => RunError::damaged(error),
         other => RunError::failed(other),
     }
 }

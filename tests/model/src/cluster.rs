@@ -181,6 +181,10 @@ impl Cluster {
                 }
                 Effect::Committed { index } => history.note_committed(&server, index),
                 Effect::RoleChanged { to: RoleName::Leader, .. } => history.note_leader(server.raft.term(), id),
+                Effect::SendSnapshot { .. }
+                | Effect::StoreChunk { .. }
+                | Effect::SnapshotInstalled { .. }
+                | Effect::Compacted { .. } => unreachable!("nobody takes a snapshot in the model"),
                 // The model asks nothing and reads nothing; the rest is for the log.
                 Effect::RoleChanged { .. }
                 | Effect::ProposalAccepted { .. }
@@ -246,6 +250,8 @@ fn is_spent(envelope: &Envelope, receiver: &Server) -> bool {
         Body::PreVote { .. }
         | Body::RequestVote { .. }
         | Body::AppendEntries { .. }
+        | Body::InstallSnapshot { .. }
+        | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::TimeoutNow
         | Body::ReadIndex { .. }

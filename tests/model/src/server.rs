@@ -58,8 +58,12 @@ impl Server {
         config.heartbeat_interval = Duration::from_nanos(1);
         config.election_timeout_min = TIMEOUT;
         config.election_timeout_max = 2 * TIMEOUT;
-        let restored =
-            Restored { hard_state: disk.hard_state, initial: three_servers(), entries: disk.entries.clone() };
+        let restored = Restored {
+            hard_state: disk.hard_state,
+            initial: three_servers(),
+            entries: disk.entries.clone(),
+            ..Restored::default()
+        };
         let raft = Raft::new(config, restored, Instant(0)).expect("what was written can be read");
         Self { raft, now: Instant(0), incarnation, disk, under_way: Vec::new() }
     }

@@ -195,15 +195,8 @@ impl Sources<'_> {
             warnings.extend(strangers.map(|id| Warning::DialsStranger { id: *id }));
         }
         warnings.extend(peer_port_warning(config));
-        if self.given(Setting::SnapshotThreshold).is_some_and(is_unusual) {
-            warnings.push(Warning::SnapshotThresholdUnused);
-        }
         warnings
     }
-}
-
-fn is_unusual(given: &Given) -> bool {
-    given.setting.default().is_none_or(|default| parse_bytes(default) != parse_bytes(&given.text))
 }
 
 /// A sole member is called by nobody, and `--advertise-peer` says that the operator knows about addresses.

@@ -108,8 +108,6 @@ pub enum Warning {
         /// The node.
         id: NodeId,
     },
-    /// Snapshots are not built yet.
-    SnapshotThresholdUnused,
 }
 
 impl fmt::Display for Warning {
@@ -131,9 +129,6 @@ impl fmt::Display for Warning {
             Self::DialsStranger { id } => {
                 write!(f, "--dial names node {}, which is not in --cluster", id.as_u64())
             }
-            Self::SnapshotThresholdUnused => f.write_str(
-                "--snapshot-threshold has no effect yet: this version takes no snapshots and keeps the whole log",
-            ),
         }
     }
 }
@@ -197,7 +192,7 @@ impl Config {
         self.timers
     }
 
-    /// The size of the log at which a snapshot is taken. Without effect until there are snapshots.
+    /// By how many bytes the log grows, at least, before a snapshot is taken (§5.1).
     #[must_use]
     pub const fn snapshot_threshold_bytes(&self) -> u64 {
         self.snapshot_threshold_bytes

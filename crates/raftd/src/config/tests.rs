@@ -345,7 +345,6 @@ fn warnings_name_what_may_be_meant_otherwise() {
     let differs = Warning::PeerPortDiffers { address: address("a:1"), listen: address("127.0.0.1:7001") };
     assert_eq!(warnings("--cluster 1=a:1,2=b:1,3=c:1"), [differs]);
     assert_eq!(warnings("--cluster 1=a:1,2=b:1,3=c:1 --advertise-peer a:1"), []);
-    assert_eq!(warnings("--snapshot-threshold 1MiB"), [Warning::SnapshotThresholdUnused]);
 }
 
 /// The printed configuration, as a file.
