@@ -34,6 +34,7 @@ mod replica;
 mod runtime;
 mod server;
 mod service;
+mod transfers;
 
 /// The example of the README is a test.
 #[cfg(doctest)]
@@ -41,7 +42,7 @@ mod service;
 struct Readme;
 
 pub use admission::{Serves, View};
-pub use answer::{Answer, Failure, MAX_COMMAND_BYTES};
+pub use answer::{Answer, Failure, Leadership, MAX_COMMAND_BYTES};
 pub use config::{Limits, NodeConfig};
 pub use counters::Counters;
 pub use disk::{DiskDone, DiskJob, work_off};
@@ -50,7 +51,7 @@ pub use event::NodeEvent;
 pub use machine::StateMachine;
 pub use node::{Handle, Node};
 pub use peer_message::{FormationRecord, FormationState, ForwardRefusal, PeerMessage, PeerMessageError};
-pub use raft_core::{ClusterTime, LogIndex, NodeId};
+pub use raft_core::{ClusterTime, LogIndex, NodeId, Term};
 pub use replica::{LeaderChange, Outputs, PeerIdentity, Replica, ReplicaConfig, Status};
 pub use server::{Orders, Randomness, RecoveredServer, Server};
 pub use service::{Access, ConnectionId, NoClients, Replies, Service, Waiter};

@@ -59,6 +59,7 @@ pub(crate) enum ClientEvent {
 pub(crate) enum OwnRequest<M, W> {
     Propose { waiter: Waiter<M, W>, command: Bytes, timeout: Duration },
     Read { waiter: Waiter<M, W>, timeout: Duration },
+    Transfer { waiter: Waiter<M, W>, to: Option<NodeId>, timeout: Duration },
     Status(oneshot::Sender<Status>),
     Stop,
 }
@@ -270,6 +271,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 self.server.propose(waiter, command, now.after(timeout));
             }
             OwnRequest::Read { waiter, timeout } => self.server.read(waiter, now.after(timeout)),
+            OwnRequest::Transfer { waiter, to, timeout } => self.server.transfer(now, waiter, to, now.after(timeout)),
             // Whoever asked may be gone.
             OwnRequest::Status(answer) => drop(answer.send(self.server.replica().status())),
             OwnRequest::Stop => self.begin_stop(),
