@@ -193,6 +193,11 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.proposals.unanswered() + self.reads.count() + self.transfers.count()
     }
 
+    /// Whether one that was told to stop may end: everybody is answered, and it hands nothing over.
+    pub fn is_drained(&self) -> bool {
+        self.requests_under_way() == 0 && !self.is_handing_over()
+    }
+
     // --- what happens --------------------------------------------------------------------------------------------
 
     /// Time has passed. `draw` gives a random number, wanted at most once in a cluster's life.

@@ -396,10 +396,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     }
 
     fn is_drained(&self) -> bool {
-        self.stopping.is_some_and(|since| {
-            let replica = self.server.replica();
-            replica.requests_under_way() == 0 && !replica.is_handing_over() || self.now() >= since.after(DRAIN_LIMIT)
-        })
+        self.stopping.is_some_and(|since| self.server.replica().is_drained() || self.now() >= since.after(DRAIN_LIMIT))
     }
 }
 

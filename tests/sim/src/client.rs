@@ -269,7 +269,7 @@ impl World {
         let now = self.now;
         let machine = self.node(node);
         let Some(process) = &machine.process else { return false };
-        let (number, is_awake) = (process.number, machine.paused_until <= now);
+        let (number, is_awake) = (process.number, machine.paused_until <= now && process.stopping.is_none());
         if self.client(client).connections.get(&node).is_some_and(|(_, process)| *process == number) {
             return true;
         }
