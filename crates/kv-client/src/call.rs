@@ -147,7 +147,8 @@ impl Call {
                 body @ (ResponseBody::Written(Ok(Outcome { .. }))
                 | ResponseBody::Answer(_)
                 | ResponseBody::NodeStatus(_)
-                | ResponseBody::StateHash { .. }),
+                | ResponseBody::StateHash { .. }
+                | ResponseBody::Leadership(_)),
             ) => Next::Done(body),
             Err(error) => {
                 self.in_doubt = before || error.maybe_applied;
@@ -171,8 +172,10 @@ impl Call {
             RequestErrorKind::Overloaded => failed(ErrorKind::Overloaded, error, self.in_doubt),
             RequestErrorKind::TooLarge => failed(ErrorKind::TooLarge, error, self.in_doubt),
             RequestErrorKind::Invalid => failed(ErrorKind::Invalid, error, self.in_doubt),
-            // A newer server's reason; its own word on the doubt holds.
-            _ => failed(ErrorKind::Server, error, self.in_doubt),
+            RequestErrorKind::Conflict => failed(ErrorKind::Conflict, error, self.in_doubt),
+            RequestErrorKind::NotElected => failed(ErrorKind::Timeout, error, self.in_doubt),
+            // Or a newer server's reason; its own word on the doubt holds.
+            RequestErrorKind::NoSuccessor | _ => failed(ErrorKind::Server, error, self.in_doubt),
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kv_store::api::{Consistency, RequestBody, Response, ResponseBody};
+use kv_store::api::{Consistency, Leadership, RequestBody, Response, ResponseBody};
 use kv_store::{Answer, ClientId, Command, Envelope, MAX_ENVELOPE_BYTES, Outcome, Principal, Query};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
@@ -39,6 +39,23 @@ pub(crate) struct Shared {
 enum Ask {
     Read { query: Query, consistency: Consistency },
     Write(Write),
+    Transfer { to: Option<u64> },
+}
+
+impl Ask {
+    /// Whether it changes something, so that it is in doubt until it is answered.
+    const fn changes_something(&self) -> bool {
+        match self {
+            Self::Write(_) | Self::Transfer { .. } => true,
+            Self::Read { .. } => false,
+        }
+    }
+
+    /// Whether it may be asked again although it may have been done: writes are applied once (rule 8), and a leader that
+    /// leads already is no change. Only somebody, whoever it is, would be asked for twice.
+    const fn is_idempotent(&self) -> bool {
+        !matches!(self, Self::Transfer { to: None })
+    }
 }
 
 /// A write under way: the command, and its envelope once a server has told the time.
@@ -75,6 +92,17 @@ impl Client {
             ResponseBody::Written(Err(_))
             | ResponseBody::Answer(_)
             | ResponseBody::NodeStatus(_)
+            | ResponseBody::StateHash { .. }
+            | ResponseBody::Leadership(_) => Err(unexpected().in_doubt(true)),
+        }
+    }
+
+    pub(crate) async fn ask_for_leader(&self, to: Option<u64>) -> Result<Leadership, Error> {
+        match self.shared.carry(&mut Ask::Transfer { to }, &mut self.new_call()).await? {
+            ResponseBody::Leadership(leadership) => Ok(leadership),
+            ResponseBody::Written(_)
+            | ResponseBody::Answer(_)
+            | ResponseBody::NodeStatus(_)
             | ResponseBody::StateHash { .. } => Err(unexpected().in_doubt(true)),
         }
     }
@@ -83,9 +111,10 @@ impl Client {
         let mut call = self.new_call();
         match self.shared.carry(&mut Ask::Read { query, consistency }, &mut call).await? {
             ResponseBody::Answer(answer) => Ok(answer),
-            ResponseBody::Written(_) | ResponseBody::NodeStatus(_) | ResponseBody::StateHash { .. } => {
-                Err(unexpected())
-            }
+            ResponseBody::Written(_)
+            | ResponseBody::NodeStatus(_)
+            | ResponseBody::StateHash { .. }
+            | ResponseBody::Leadership(_) => Err(unexpected()),
         }
     }
 
@@ -123,6 +152,7 @@ impl Shared {
                 Next::Done(body) => return Ok(body),
                 Next::Failed(error) => return Err(error),
                 Next::Renew { forget_session } => self.renew(ask, forget_session),
+                Next::Again(_) if call.in_doubt && !ask.is_idempotent() => return Err(call.timed_out()),
                 Next::Again(then) => self.prepare_retry(&address, then, call).await,
             }
             if call.is_too_late_for(self.config.shortest_attempt()) {
@@ -144,7 +174,7 @@ impl Shared {
         let (body, payload) = self.request(ask, call)?;
         let until = call.until(self.config.answer_limit(call.tries));
         let before = call.in_doubt;
-        call.in_doubt = matches!(ask, Ask::Write(_));
+        call.in_doubt = ask.changes_something();
         Ok(match opened.connection.request(body, payload, until).await {
             Ok(response) => {
                 self.learn(address, &response);
@@ -159,9 +189,9 @@ impl Shared {
         let routing = self.routing();
         match ask {
             Ask::Read { consistency: Consistency::Local, .. } => routing.first().to_owned(),
-            Ask::Read { consistency: Consistency::Linearizable | Consistency::Lease, .. } | Ask::Write(_) => {
-                routing.choose().to_owned()
-            }
+            Ask::Read { consistency: Consistency::Linearizable | Consistency::Lease, .. }
+            | Ask::Write(_)
+            | Ask::Transfer { .. } => routing.choose().to_owned(),
         }
     }
 
@@ -203,6 +233,7 @@ impl Shared {
             Ask::Read { query, consistency } => {
                 Ok((RequestBody::Read { query: query.clone(), consistency: *consistency }, Bytes::new()))
             }
+            Ask::Transfer { to } => Ok((RequestBody::TransferLeadership { to: *to }, Bytes::new())),
             Ask::Write(write) => {
                 let sealed = match write.sealed.take() {
                     Some(sealed) => sealed,

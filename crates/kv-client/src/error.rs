@@ -17,6 +17,8 @@ pub enum ErrorKind {
     TooLarge,
     /// The value is no decimal integer of 64 bits, or the sum is none.
     WrongType,
+    /// Another change of the same kind is under way; later it may succeed.
+    Conflict,
     /// The request or the configuration makes no sense.
     Invalid,
     /// The server answered something else than it should.
@@ -65,6 +67,7 @@ impl Error {
             | ErrorKind::NoLeader
             | ErrorKind::Unavailable
             | ErrorKind::Overloaded
+            | ErrorKind::Conflict
             | ErrorKind::SessionExpired => !self.maybe_applied,
             ErrorKind::TooLarge | ErrorKind::WrongType | ErrorKind::Invalid | ErrorKind::Server => false,
         }

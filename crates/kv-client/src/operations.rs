@@ -1,7 +1,7 @@
 //! What a client can ask: one method an operation, each within the configured time.
 
 use bytes::Bytes;
-use kv_store::api::Consistency;
+use kv_store::api::{Consistency, Leadership};
 use kv_store::{Command, Effect, Found, Item, Outcome, Query, Revision};
 
 use crate::call::Call;
@@ -142,6 +142,12 @@ impl Client {
             Found::Items { items, next } => Ok(Page { items, next, revision: answer.revision }),
             Found::Value(_) => Err(unexpected()),
         }
+    }
+
+    /// Makes node `to` leader, or, without a name, the follower that lacks least (§3.10), and says who leads then. It is no
+    /// error if that node leads already. Writes wait meanwhile; none is refused or lost for it.
+    pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<Leadership, Error> {
+        self.ask_for_leader(to).await
     }
 
     async fn write_for<T>(

@@ -147,7 +147,13 @@ impl Client {
     async fn has_passed(&self, address: &str, revision: Revision, left: Duration) -> bool {
         match self.ask(address, RequestBody::NodeStatus, left).await {
             Ok(ResponseBody::NodeStatus(status)) => status.revision > revision,
-            Ok(ResponseBody::Written(_) | ResponseBody::Answer(_) | ResponseBody::StateHash { .. }) | Err(_) => false,
+            Ok(
+                ResponseBody::Written(_)
+                | ResponseBody::Answer(_)
+                | ResponseBody::StateHash { .. }
+                | ResponseBody::Leadership(_),
+            )
+            | Err(_) => false,
         }
     }
 
@@ -169,7 +175,12 @@ impl Client {
                 }
                 Ok((
                     address,
-                    Ok(ResponseBody::Written(_) | ResponseBody::Answer(_) | ResponseBody::StateHash { .. }),
+                    Ok(
+                        ResponseBody::Written(_)
+                        | ResponseBody::Answer(_)
+                        | ResponseBody::StateHash { .. }
+                        | ResponseBody::Leadership(_),
+                    ),
                 )) => answers.problems.push(format!("{address} answered another question")),
                 Ok((_, Err(problem))) => answers.problems.push(problem),
                 Err(panicked) => answers.problems.push(panicked.to_string()),

@@ -39,6 +39,11 @@ pub enum RequestBody {
         /// The revision; kept for the latest ones only.
         revision: Option<Revision>,
     },
+    /// Make another node leader. A follower passes it on to the leader; the answer comes when the new leader is known.
+    TransferLeadership {
+        /// Who is to lead; without a name the follower that lacks least.
+        to: Option<u64>,
+    },
 }
 
 /// How fresh a read must be.
@@ -88,6 +93,17 @@ pub enum ResponseBody {
         /// The hash.
         hash: Option<StateHash>,
     },
+    /// The leadership was transferred, or lies where it was wanted already.
+    Leadership(Leadership),
+}
+
+/// Who leads which term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leadership {
+    /// The leader.
+    pub leader: u64,
+    /// Its term.
+    pub term: u64,
 }
 
 /// One node's view of itself and its cluster.
@@ -141,7 +157,7 @@ pub struct RequestError {
     pub kind: RequestErrorKind,
     /// What happened, and what to do.
     pub message: String,
-    /// For a write: `false` only if it certainly was not and never will be applied.
+    /// For what changes something: `false` only if it certainly was not and never will be applied.
     pub maybe_applied: bool,
 }
 
@@ -163,4 +179,10 @@ pub enum RequestErrorKind {
     Invalid,
     /// The server is stopping. Worth a retry at another node.
     Stopping,
+    /// Another change of the same kind is under way; nothing was done.
+    Conflict,
+    /// Nobody could succeed the leader; nothing was done.
+    NoSuccessor,
+    /// The chosen successor was not elected in time. It may be yet.
+    NotElected,
 }

@@ -1,7 +1,7 @@
 //! How a request to a replica ends.
 
 use bytes::Bytes;
-use raft_core::NodeId;
+use raft_core::{NodeId, Term};
 
 use crate::peer_message::ForwardRefusal;
 
@@ -15,8 +15,19 @@ pub enum Answer {
     Applied(Bytes),
     /// The state machine may be read now: it has applied everything acknowledged before the read was asked for.
     ReadReady,
-    /// Neither.
+    /// The leadership was transferred, or lies where it was wanted already.
+    Transferred(Leadership),
+    /// None of these.
     Failed(Failure),
+}
+
+/// Who leads which term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leadership {
+    /// The leader.
+    pub leader: NodeId,
+    /// Its term.
+    pub term: Term,
 }
 
 /// Why a request failed.
@@ -46,6 +57,18 @@ pub enum Failure {
     /// The server is stopping. Nothing was done.
     #[error("the node is stopping; ask another one")]
     Stopping,
+    /// The server that was to lead is no voter. Nothing was done.
+    #[error("that node is no voter of this cluster, so it cannot lead; `status` lists the members")]
+    NotAVoter,
+    /// The leader has heard no follower within the shortest election timeout. Nothing was done.
+    #[error("the leader hears no follower that could succeed it; start one, or check the network")]
+    NobodyToSucceed,
+    /// The leader is handing over already. Nothing was done.
+    #[error("the leader is handing over already; try again when that is over")]
+    TransferUnderWay,
+    /// The successor was not elected in time, or another was. It may be yet.
+    #[error("the successor was not elected in time; `status` shows who leads")]
+    SuccessorNotElected,
 }
 
 impl Failure {
@@ -53,18 +76,21 @@ impl Failure {
     #[must_use]
     pub const fn maybe_applied(self) -> bool {
         match self {
-            Self::LeaderChanged | Self::Timeout => true,
+            Self::LeaderChanged | Self::Timeout | Self::SuccessorNotElected => true,
             Self::NoLeader
             | Self::NotLeader
             | Self::Overwritten
             | Self::Overloaded
             | Self::TooLarge
-            | Self::Stopping => false,
+            | Self::Stopping
+            | Self::NotAVoter
+            | Self::NobodyToSucceed
+            | Self::TransferUnderWay => false,
         }
     }
 }
 
-/// Where a proposal came from, and so where its answer goes.
+/// Where a request came from, and so where its answer goes.
 #[derive(Debug)]
 pub(crate) enum Origin<W> {
     /// A client of this server.
@@ -76,12 +102,16 @@ pub(crate) enum Origin<W> {
 impl From<ForwardRefusal> for Failure {
     fn from(refusal: ForwardRefusal) -> Self {
         match refusal {
-            ForwardRefusal::NotLeader => Self::NotLeader,
             ForwardRefusal::LeaderChanged => Self::LeaderChanged,
             ForwardRefusal::Overwritten => Self::Overwritten,
             ForwardRefusal::Overloaded => Self::Overloaded,
             ForwardRefusal::Timeout => Self::Timeout,
-            ForwardRefusal::Stopping => Self::Stopping,
+            // It is the leader that stops, not the server that was asked: soon another leads.
+            ForwardRefusal::Stopping | ForwardRefusal::NotLeader => Self::NotLeader,
+            ForwardRefusal::NotAVoter => Self::NotAVoter,
+            ForwardRefusal::NobodyToSucceed => Self::NobodyToSucceed,
+            ForwardRefusal::TransferUnderWay => Self::TransferUnderWay,
+            ForwardRefusal::SuccessorNotElected => Self::SuccessorNotElected,
         }
     }
 }
@@ -96,6 +126,10 @@ impl From<Failure> for ForwardRefusal {
             // No server passes on a command that is too large, so this answers none of ours.
             Failure::Overloaded | Failure::TooLarge => Self::Overloaded,
             Failure::Stopping => Self::Stopping,
+            Failure::NotAVoter => Self::NotAVoter,
+            Failure::NobodyToSucceed => Self::NobodyToSucceed,
+            Failure::TransferUnderWay => Self::TransferUnderWay,
+            Failure::SuccessorNotElected => Self::SuccessorNotElected,
         }
     }
 }

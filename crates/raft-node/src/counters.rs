@@ -9,6 +9,8 @@ pub struct Counters {
     pub elections_won: u64,
     /// How often it stopped leading.
     pub step_downs: u64,
+    /// Transfers of the leadership it began.
+    pub transfers_begun: u64,
     /// Commands it appended as leader.
     pub commands_proposed: u64,
     /// Batches they came in: one AppendEntries a follower each.

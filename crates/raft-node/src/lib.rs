@@ -36,6 +36,7 @@ mod server;
 mod service;
 mod snapshot_thread;
 mod snapshots;
+mod transfers;
 
 /// The example of the README is a test.
 #[cfg(doctest)]
@@ -43,7 +44,7 @@ mod snapshots;
 struct Readme;
 
 pub use admission::{Serves, View};
-pub use answer::{Answer, Failure, MAX_COMMAND_BYTES};
+pub use answer::{Answer, Failure, Leadership, MAX_COMMAND_BYTES};
 pub use config::{Limits, NodeConfig};
 pub use counters::Counters;
 pub use disk::{DiskDone, DiskJob, work_off};
@@ -52,7 +53,7 @@ pub use event::NodeEvent;
 pub use machine::{RestoreError, Small, SmallMachine, StateMachine};
 pub use node::{Handle, Node};
 pub use peer_message::{FormationRecord, FormationState, ForwardRefusal, PeerMessage, PeerMessageError};
-pub use raft_core::{ClusterTime, LogIndex, NodeId};
+pub use raft_core::{ClusterTime, LogIndex, NodeId, Term};
 pub use replica::{LeaderChange, Outputs, PeerIdentity, Replica, ReplicaConfig, Status};
 pub use server::{Orders, Randomness, RecoveredServer, Server};
 pub use service::{Access, ConnectionId, NoClients, Replies, Service, Waiter};

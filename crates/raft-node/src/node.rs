@@ -19,7 +19,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admission::Serves;
-use crate::answer::Failure;
+use crate::answer::{Failure, Leadership};
 use crate::config::NodeConfig;
 use crate::disk_thread;
 use crate::error::{NodeError, StartError};
@@ -196,6 +196,18 @@ impl<M: StateMachine, S: Service<M>> Handle<M, S> {
         }));
         self.requests.send(OwnRequest::Read { waiter, timeout }).await.map_err(|_| Failure::Stopping)?;
         receiver.await.unwrap_or(Err(Failure::Stopping))
+    }
+
+    /// Makes `to` leader, or, without a name, the follower that lacks least (§3.10), whichever node leads now; returns who
+    /// leads then. Commands wait meanwhile, they are not refused.
+    ///
+    /// # Errors
+    /// If that did not happen within `timeout`; [`Failure::maybe_applied`] tells whether it may have, or may yet.
+    pub async fn transfer(&self, to: Option<NodeId>, timeout: Duration) -> Result<Leadership, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let request = OwnRequest::Transfer { waiter: Waiter::Transfer(sender), to, timeout };
+        self.requests.send(request).await.map_err(|_| Failure::Stopping)?;
+        receiver.await.unwrap_or(Err(Failure::LeaderChanged))
     }
 
     /// What the node knows of itself and the cluster; `None` if it has stopped.

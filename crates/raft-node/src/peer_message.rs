@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft_core::{Body, ClusterId, Configuration, DiskId, Entry, LogPosition, Member, Message, NodeId, Payload};
+use raft_core::{Body, ClusterId, Configuration, DiskId, Entry, LogPosition, Member, Message, NodeId, Payload, Term};
 use raft_net::{Frame, FrameKind, LinkKind};
 use serde::{Deserialize, Serialize};
 
-use crate::answer::MAX_COMMAND_BYTES;
+use crate::answer::{Leadership, MAX_COMMAND_BYTES};
 
 /// The most that the fields of a node message take: a formation record of 64 members with the longest host names.
 const MAX_HEADER_BYTES: usize = 32 << 10;
@@ -35,6 +35,22 @@ pub enum PeerMessage {
         /// The state machine's reply, or why there is none.
         outcome: Result<Bytes, ForwardRefusal>,
     },
+    /// A wish for another leader (§3.10), from a follower to the leader. A refusal comes as a [`PeerMessage::ForwardReply`].
+    Transfer {
+        /// The sender's number for it, of the same kind as those of commands.
+        id: u64,
+        /// How long the sender's client will wait, in milliseconds.
+        timeout_ms: u32,
+        /// Who is to lead; without a name the follower that lacks least.
+        to: Option<NodeId>,
+    },
+    /// A forwarded wish came true.
+    Transferred {
+        /// The number it came with.
+        id: u64,
+        /// Who leads now.
+        leadership: Leadership,
+    },
 }
 
 /// How far the formation of a cluster has come, as one server sees it. Said again until everybody has formed.
@@ -60,7 +76,7 @@ pub struct FormationRecord {
     pub members: Vec<(u64, u128, String)>,
 }
 
-/// Why the leader did not apply a forwarded command.
+/// Why the leader did not do what was forwarded to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForwardRefusal {
     /// The receiver does not lead; it will not pass the command on again (one hop at most).
@@ -75,6 +91,14 @@ pub enum ForwardRefusal {
     Timeout,
     /// The leader is stopping; nothing was appended.
     Stopping,
+    /// Who was to lead is no voter.
+    NotAVoter,
+    /// The leader hears no follower.
+    NobodyToSucceed,
+    /// The leader is handing over already.
+    TransferUnderWay,
+    /// The successor was not elected in time; it may be yet.
+    SuccessorNotElected,
 }
 
 /// The header of a frame of kind [`FrameKind::Node`]. Variants are only ever appended (rule 11).
@@ -83,6 +107,8 @@ enum Header {
     Formation(FormationState),
     Forward { id: u64, timeout_ms: u32 },
     ForwardReply { id: u64, refusal: Option<ForwardRefusal> },
+    Transfer { id: u64, timeout_ms: u32, to: Option<u64> },
+    Transferred { id: u64, leader: u64, term: u64 },
 }
 
 /// Why a frame is no message of this kind.
@@ -104,6 +130,9 @@ pub enum PeerMessageError {
         /// Its size.
         size_bytes: usize,
     },
+    /// A server's id that is none.
+    #[error("0 is no server's id")]
+    NodeIdZero,
     /// Bytes that belong to no field: another version's, or noise that happens to parse.
     #[error("{size_bytes} bytes that belong to nothing")]
     TrailingBytes {
@@ -122,7 +151,10 @@ impl PeerMessage {
         match self {
             Self::Raft(message) => raft_net::peer::link_of(message),
             Self::Formation(_) => LinkKind::Control,
-            Self::Forward { .. } | Self::ForwardReply { .. } => LinkKind::Bulk,
+            // Behind the commands that were passed on before it, and whose replies it must not overtake.
+            Self::Forward { .. } | Self::ForwardReply { .. } | Self::Transfer { .. } | Self::Transferred { .. } => {
+                LinkKind::Bulk
+            }
         }
     }
 
@@ -134,6 +166,12 @@ impl PeerMessage {
             Self::Formation(state) => (Header::Formation(state.clone()), Bytes::new()),
             Self::Forward { id, timeout_ms, command } => {
                 (Header::Forward { id: *id, timeout_ms: *timeout_ms }, command.clone())
+            }
+            Self::Transfer { id, timeout_ms, to } => {
+                (Header::Transfer { id: *id, timeout_ms: *timeout_ms, to: to.map(NodeId::as_u64) }, Bytes::new())
+            }
+            Self::Transferred { id, leadership: Leadership { leader, term } } => {
+                (Header::Transferred { id: *id, leader: leader.as_u64(), term: term.0 }, Bytes::new())
             }
             Self::ForwardReply { id, outcome } => match outcome {
                 Ok(reply) => (Header::ForwardReply { id: *id, refusal: None }, reply.clone()),
@@ -157,6 +195,12 @@ impl PeerMessage {
             Header::Forward { id, timeout_ms } => Self::Forward { id, timeout_ms, command: frame.payload },
             Header::ForwardReply { id, refusal } => {
                 Self::ForwardReply { id, outcome: refusal.map_or(Ok(frame.payload), Err) }
+            }
+            Header::Transfer { id, timeout_ms, to } => {
+                Self::Transfer { id, timeout_ms, to: to.map(node_id).transpose()? }
+            }
+            Header::Transferred { id, leader, term } => {
+                Self::Transferred { id, leadership: Leadership { leader: node_id(leader)?, term: Term(term) } }
             }
         })
     }
@@ -183,6 +227,10 @@ impl PeerMessage {
             | FrameKind::Response) => Err(PeerMessageError::UnexpectedKind(kind)),
         }
     }
+}
+
+fn node_id(id: u64) -> Result<NodeId, PeerMessageError> {
+    NodeId::new(id).ok_or(PeerMessageError::NodeIdZero)
 }
 
 fn check_entries(message: &Message) -> Result<(), PeerMessageError> {
@@ -240,6 +288,11 @@ impl std::fmt::Display for PeerMessage {
             Self::Forward { id, .. } => write!(f, "Forward #{id}"),
             Self::ForwardReply { id, outcome: Ok(_) } => write!(f, "ForwardReply #{id} applied"),
             Self::ForwardReply { id, outcome: Err(refusal) } => write!(f, "ForwardReply #{id} {refusal:?}"),
+            Self::Transfer { id, to: Some(to), .. } => write!(f, "Transfer #{id} to {to}"),
+            Self::Transfer { id, to: None, .. } => write!(f, "Transfer #{id}"),
+            Self::Transferred { id, leadership: Leadership { leader, term } } => {
+                write!(f, "Transferred #{id} {leader}@{}", term.0)
+            }
         }
     }
 }

@@ -90,6 +90,13 @@ impl<W> Proposals<W> {
         Ok(())
     }
 
+    /// What is in no log and was passed on to nobody.
+    pub(crate) fn take_all_waiting(&mut self) -> Vec<Origin<W>> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.bytes_under_way -= waiting.iter().map(|proposal| proposal.command.len()).sum::<usize>();
+        waiting.into_iter().map(|proposal| proposal.origin).collect()
+    }
+
     /// Takes the next batch: what is waiting, in order, up to the size of one batch. Empty if nothing waits.
     pub(crate) fn take_batch(&mut self) -> Vec<Proposal<W>> {
         let mut room = MAX_BATCH_BYTES;
@@ -116,12 +123,18 @@ impl<W> Proposals<W> {
         }
     }
 
+    /// A number for what goes to the leader.
+    pub(crate) fn next_forward(&mut self) -> u64 {
+        self.last_forward = self.last_forward.wrapping_add(1);
+        self.last_forward
+    }
+
     /// Notes that a command goes to the leader, and under which number.
     pub(crate) fn note_forwarded(&mut self, leader: NodeId, proposal: Proposal<W>) -> (u64, Bytes) {
-        self.last_forward = self.last_forward.wrapping_add(1);
+        let id = self.next_forward();
         let Proposal { origin, command, deadline } = proposal;
-        self.forwarded.insert(self.last_forward, Forwarded { leader, origin, size_bytes: command.len(), deadline });
-        (self.last_forward, command)
+        self.forwarded.insert(id, Forwarded { leader, origin, size_bytes: command.len(), deadline });
+        (id, command)
     }
 
     /// Gives up the bytes of a command that left without being noted anywhere.
@@ -146,7 +159,7 @@ impl<W> Proposals<W> {
         self.remove_forwarded(id)
     }
 
-    /// This server leads no more: what is in its log may or may not be committed.
+    /// Whether what is in this server's log is committed, it may never learn.
     pub(crate) fn take_all_in_log(&mut self) -> Vec<Origin<W>> {
         let in_log = std::mem::take(&mut self.in_log);
         self.waiting_in_log = 0;
@@ -161,7 +174,10 @@ impl<W> Proposals<W> {
 
     /// What has not been answered by its deadline. What is in the log stays there, and may still be applied.
     pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<Origin<W>> {
-        let mut overdue = Vec::new();
+        let late = self.waiting.extract_if(.., |proposal| proposal.deadline <= now);
+        let late: Vec<Proposal<W>> = late.collect();
+        self.bytes_under_way -= late.iter().map(|proposal| proposal.command.len()).sum::<usize>();
+        let mut overdue: Vec<Origin<W>> = late.into_iter().map(|proposal| proposal.origin).collect();
         for entry in self.in_log.values_mut() {
             if let Some((origin, _)) = entry.waiting.take_if(|(_, deadline)| *deadline <= now) {
                 self.waiting_in_log -= 1;

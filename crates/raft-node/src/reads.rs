@@ -65,6 +65,11 @@ impl<W> Reads<W> {
         }
     }
 
+    /// The protocol gave none, but is asked again with the next batch.
+    pub(crate) fn ask_again(&mut self, id: ReadId) {
+        self.waiting.extend(self.asked.remove(&id).unwrap_or_default());
+    }
+
     /// The protocol gave none.
     pub(crate) fn take_failed(&mut self, id: ReadId) -> Vec<W> {
         let reads = self.asked.remove(&id).unwrap_or_default();
@@ -81,7 +86,8 @@ impl<W> Reads<W> {
     /// Those that were not answered by their deadline.
     pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<W> {
         let mut overdue = Vec::new();
-        for reads in self.asked.values_mut().chain(self.indexed.values_mut()) {
+        let waiting = std::iter::once(&mut self.waiting);
+        for reads in waiting.chain(self.asked.values_mut()).chain(self.indexed.values_mut()) {
             overdue.extend(reads.extract_if(.., |read| read.deadline <= now));
         }
         self.asked.retain(|_, reads| !reads.is_empty());

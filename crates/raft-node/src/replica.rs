@@ -12,6 +12,7 @@ mod requests;
 mod snapshots;
 mod stage;
 mod status;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use crate::peer_message::PeerMessage;
 use crate::proposals::{Proposal, Proposals};
 use crate::reads::Reads;
 use crate::snapshots::SnapshotJob;
+use crate::transfers::Transfers;
 
 /// How many entries are applied between two looks at what else has happened: a few milliseconds of work.
 const MAX_APPLIED_PER_TURN: usize = 1_000;
@@ -110,12 +112,13 @@ pub struct Replica<M: StateMachine, W> {
     clock: ClusterClock,
     proposals: Proposals<W>,
     reads: Reads<W>,
+    transfers: Transfers<W>,
     /// Those whose batch is being proposed.
     proposing: Vec<(Origin<W>, usize, Instant)>,
     batch: ProposalId,
     sweep_at: Instant,
     stopping: bool,
-    /// This leader is handing over: commands wait for the successor, until it is known or this moment is there.
+    /// This leader hands over, or has: requests wait for the successor, until it is known or this moment is there.
     successor_by: Option<Instant>,
     last_change: Option<LeaderChange>,
     /// Why the last election was held here, until it is known who won.
@@ -178,6 +181,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             clock: ClusterClock::new(last_stamp, now),
             proposals,
             reads: Reads::default(),
+            transfers: Transfers::default(),
             proposing: Vec::new(),
             batch: ProposalId(0),
             sweep_at: now,
@@ -208,7 +212,12 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// How many requests are not answered yet.
     pub fn requests_under_way(&self) -> usize {
-        self.proposals.unanswered() + self.reads.count()
+        self.proposals.unanswered() + self.reads.count() + self.transfers.count()
+    }
+
+    /// Whether one that was told to stop may end: everybody is answered, and it hands nothing over.
+    pub fn is_drained(&self) -> bool {
+        self.requests_under_way() == 0 && !self.is_handing_over()
     }
 
     // --- what happens --------------------------------------------------------------------------------------------
@@ -251,15 +260,30 @@ impl<M: StateMachine, W> Replica<M, W> {
                 let origin = Origin::Follower { id: from.id, forward: id };
                 self.admit(Proposal { origin, command, deadline });
             }
-            PeerMessage::ForwardReply { id, outcome } if self.is_member(from) => {
+            PeerMessage::ForwardReply { id, outcome: Ok(reply) } if self.is_member(from) => {
                 if let Some(origin) = self.proposals.take_forwarded(from.id, id) {
-                    let answer = outcome.map_or_else(|refusal| Answer::Failed(refusal.into()), Answer::Applied);
-                    self.answer(origin, answer);
+                    self.answer(origin, Answer::Applied(reply));
                 }
             }
-            PeerMessage::Raft(_) | PeerMessage::Forward { .. } | PeerMessage::ForwardReply { .. } => {
-                self.note_foreign(from);
+            PeerMessage::ForwardReply { id, outcome: Err(refusal) } if self.is_member(from) => {
+                if let Some(origin) = self.take_forwarded(from.id, id) {
+                    self.answer(origin, Answer::Failed(refusal.into()));
+                }
             }
+            PeerMessage::Transfer { id, timeout_ms, to } if self.is_member(from) => {
+                let deadline = now.after(Duration::from_millis(timeout_ms.into()));
+                self.take_transfer(now, Origin::Follower { id: from.id, forward: id }, to, deadline);
+            }
+            PeerMessage::Transferred { id, leadership } if self.is_member(from) => {
+                if let Some(origin) = self.transfers.take_forwarded(from.id, id) {
+                    self.answer(origin, Answer::Transferred(leadership));
+                }
+            }
+            PeerMessage::Raft(_)
+            | PeerMessage::Forward { .. }
+            | PeerMessage::ForwardReply { .. }
+            | PeerMessage::Transfer { .. }
+            | PeerMessage::Transferred { .. } => self.note_foreign(from),
         }
     }
 
@@ -267,9 +291,9 @@ impl<M: StateMachine, W> Replica<M, W> {
     pub fn handle_unsent(&mut self, now: Instant, to: NodeId, message: &PeerMessage, why: SendRefused) {
         match message {
             PeerMessage::Raft(_) if message.link() == LinkKind::Bulk => self.note_unreachable(now, to),
-            PeerMessage::Forward { id, .. } => {
-                if let Some(origin) = self.proposals.take_forwarded(to, *id) {
-                    // It never left, so it was certainly not applied.
+            PeerMessage::Forward { id, .. } | PeerMessage::Transfer { id, .. } => {
+                if let Some(origin) = self.take_forwarded(to, *id) {
+                    // It never left, so it was certainly not done.
                     let failure = match why {
                         SendRefused::NotConnected => Failure::NoLeader,
                         SendRefused::Full => Failure::Overloaded,
@@ -278,7 +302,10 @@ impl<M: StateMachine, W> Replica<M, W> {
                 }
             }
             // What is short is said again. A follower that lost its reply has lost the link too, or its patience.
-            PeerMessage::Raft(_) | PeerMessage::Formation(_) | PeerMessage::ForwardReply { .. } => {}
+            PeerMessage::Raft(_)
+            | PeerMessage::Formation(_)
+            | PeerMessage::ForwardReply { .. }
+            | PeerMessage::Transferred { .. } => {}
         }
     }
 
@@ -310,42 +337,28 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// Answers every request under way: the server stops now.
     pub fn abandon_requests(&mut self) {
-        for origin in self.proposals.take_all_in_log().into_iter().chain(self.proposals.take_forwarded_to(|_| true)) {
+        let mut origins = self.proposals.take_all_in_log();
+        origins.extend(self.proposals.take_forwarded_to(|_| true));
+        origins.extend(self.transfers.take_all());
+        for origin in origins {
             self.answer(origin, Answer::Failed(Failure::Timeout));
+        }
+        // What was never proposed was certainly not applied.
+        for origin in self.proposals.take_all_waiting() {
+            self.answer(origin, Answer::Failed(Failure::Stopping));
         }
         for waiter in self.reads.take_all() {
             self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
         }
     }
 
-    /// From now on every new request is refused; those under way may still be answered. A leader hands over.
+    /// From now on every new request is refused; those under way may still be answered. A leader hands over first, and what
+    /// comes until its successor is known goes there.
     pub fn stop(&mut self, now: Instant) {
         self.stopping = true;
-        self.hand_over(now, None);
-    }
-
-    /// Makes `to` leader, or without a name the follower that lacks least (§3.10). If this server leads, commands that come
-    /// now wait for the successor; they are not refused. What becomes of it is among the events.
-    pub fn hand_over(&mut self, now: Instant, to: Option<NodeId>) {
-        self.step(now, Input::Transfer { to });
-        if self.is_handing_over() {
-            self.successor_by = Some(now.after(self.config.protocol.election_timeout_max));
+        if self.leader() == Some(self.config.protocol.id) && !self.is_handing_over() {
+            self.hand_over(now, None);
         }
-    }
-
-    /// Whether this server leads and is making another one leader.
-    pub fn is_handing_over(&self) -> bool {
-        self.raft().is_some_and(|raft| raft.transfers_to().is_some())
-    }
-
-    /// Whether commands wait for a successor: while it is being made leader, and for a moment until it is heard.
-    fn waits_for_successor(&mut self, now: Instant) -> bool {
-        let Some(by) = self.successor_by else { return false };
-        let waits = self.is_handing_over() || (self.leader().is_none() && now < by);
-        if !waits {
-            self.successor_by = None;
-        }
-        waits
     }
 
     /// Makes batches of what has come in since the last call, and hands out all there is to do.
@@ -354,14 +367,14 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.clock.advance(now, has_leader);
         self.room_to_apply = MAX_APPLIED_PER_TURN;
         self.apply_committed();
-        while !self.waits_for_successor(now) {
-            let batch = self.proposals.take_batch();
-            if batch.is_empty() {
-                break;
-            }
-            self.propose_batch(now, batch);
+        let waits = self.waits_for_successor(now);
+        if !waits {
+            self.propose_waiting(now);
         }
-        if let Some(id) = self.reads.ask() {
+        // As long as it leads it answers reads itself.
+        if (!waits || self.is_handing_over())
+            && let Some(id) = self.reads.ask()
+        {
             self.counters.read_batches += 1;
             if self.raft().is_some() {
                 self.step(now, Input::Read { id });

@@ -61,6 +61,7 @@ pub(crate) enum ClientEvent {
 pub(crate) enum OwnRequest<M, W> {
     Propose { waiter: Waiter<M, W>, command: Bytes, timeout: Duration },
     Read { waiter: Waiter<M, W>, timeout: Duration },
+    Transfer { waiter: Waiter<M, W>, to: Option<NodeId>, timeout: Duration },
     Status(oneshot::Sender<Status>),
     Stop,
 }
@@ -286,6 +287,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 self.server.propose(waiter, command, now.after(timeout));
             }
             OwnRequest::Read { waiter, timeout } => self.server.read(waiter, now.after(timeout)),
+            OwnRequest::Transfer { waiter, to, timeout } => self.server.transfer(now, waiter, to, now.after(timeout)),
             // Whoever asked may be gone.
             OwnRequest::Status(answer) => drop(answer.send(self.server.replica().status())),
             OwnRequest::Stop => self.begin_stop(),
@@ -426,10 +428,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     }
 
     fn is_drained(&self) -> bool {
-        self.stopping.is_some_and(|since| {
-            let replica = self.server.replica();
-            replica.requests_under_way() == 0 && !replica.is_handing_over() || self.now() >= since.after(DRAIN_LIMIT)
-        })
+        self.stopping.is_some_and(|since| self.server.replica().is_drained() || self.now() >= since.after(DRAIN_LIMIT))
     }
 }
 

@@ -12,7 +12,7 @@ use raft_net::{Frame, LinkKind, Welcome};
 use raft_storage::{Disk, Options, RandomSource, Snapshots, Storage, TornTail};
 
 use crate::admission::View;
-use crate::answer::{Answer, Failure};
+use crate::answer::Answer;
 use crate::config::NodeConfig;
 use crate::disk::{DiskDone, DiskJob};
 use crate::error::StartError;
@@ -249,9 +249,15 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.replica.stop(now);
     }
 
-    /// Makes `to` leader, or without a name the follower that lacks least, if this server leads (§3.10).
-    pub fn hand_over(&mut self, now: Instant, to: Option<NodeId>) {
-        self.replica.hand_over(now, to);
+    /// A program in this process wants `to` to lead, or the follower that lacks least.
+    pub(crate) fn transfer(
+        &mut self,
+        now: Instant,
+        waiter: Waiter<M, S::Waiter>,
+        to: Option<NodeId>,
+        deadline: Instant,
+    ) {
+        self.replica.transfer(now, waiter, to, deadline);
     }
 
     /// Answers every request under way: the server stops now.
@@ -292,11 +298,17 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
             Waiter::Propose(sender) => drop(sender.send(match answer {
                 Answer::Applied(reply) => Ok(reply),
                 Answer::Failed(failure) => Err(failure),
-                Answer::ReadReady => Err(Failure::Timeout),
+                Answer::ReadReady | Answer::Transferred(_) => unreachable!("a command is answered as one"),
+            })),
+            Waiter::Transfer(sender) => drop(sender.send(match answer {
+                Answer::Transferred(leadership) => Ok(leadership),
+                Answer::Failed(failure) => Err(failure),
+                Answer::ReadReady | Answer::Applied(_) => unreachable!("a transfer is answered as one"),
             })),
             Waiter::Read(read) => match answer {
                 Answer::Failed(failure) => read(Err(failure)),
-                Answer::ReadReady | Answer::Applied(_) => read(Ok(self.replica.machine())),
+                Answer::ReadReady => read(Ok(self.replica.machine())),
+                Answer::Applied(_) | Answer::Transferred(_) => unreachable!("a read is answered as one"),
             },
         }
     }

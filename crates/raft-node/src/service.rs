@@ -5,7 +5,7 @@ use raft_core::{Instant, NodeId};
 use raft_net::Frame;
 use tokio::sync::oneshot;
 
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, Leadership};
 use crate::machine::StateMachine;
 use crate::replica::{Replica, Status};
 
@@ -70,6 +70,11 @@ impl<M: StateMachine, W> Access<'_, M, W> {
         self.replica.read(Waiter::Service(waiter), deadline);
     }
 
+    /// Wants `to` to lead, or the follower that lacks least, and that leader to be known by `deadline` (§3.10).
+    pub fn transfer(&mut self, now: Instant, waiter: W, to: Option<NodeId>, deadline: Instant) {
+        self.replica.transfer(now, Waiter::Service(waiter), to, deadline);
+    }
+
     /// The state machine as far as this server has applied.
     pub fn machine(&self) -> &M {
         self.replica.machine()
@@ -98,6 +103,8 @@ pub enum Waiter<M, W> {
     Propose(oneshot::Sender<Result<Bytes, Failure>>),
     /// A read through a [`crate::Handle`].
     Read(ReadFunction<M>),
+    /// A transfer through a [`crate::Handle`].
+    Transfer(oneshot::Sender<Result<Leadership, Failure>>),
 }
 
 impl<M, W: std::fmt::Debug> std::fmt::Debug for Waiter<M, W> {
@@ -106,6 +113,7 @@ impl<M, W: std::fmt::Debug> std::fmt::Debug for Waiter<M, W> {
             Self::Service(waiter) => f.debug_tuple("Service").field(waiter).finish(),
             Self::Propose(_) => f.write_str("Propose"),
             Self::Read(_) => f.write_str("Read"),
+            Self::Transfer(_) => f.write_str("Transfer"),
         }
     }
 }

@@ -55,6 +55,13 @@ pub enum Answer {
     Scanned(Page),
     /// `status`
     Status(Status),
+    /// `leader`
+    Leader {
+        /// Who leads now.
+        leader: u64,
+        /// Its term.
+        term: u64,
+    },
     /// `hash`
     Hashes(Hashes),
     /// `bench`
@@ -190,6 +197,7 @@ impl Answer {
             | Self::Incremented { .. }
             | Self::Scanned(_)
             | Self::Status(_)
+            | Self::Leader { .. }
             | Self::Hashes(_)
             | Self::Bench(_)
             | Self::Help(_) => Exit::DONE,
@@ -205,6 +213,7 @@ impl Answer {
             Self::Incremented { .. } => "incr",
             Self::Scanned(_) => "scan",
             Self::Status(_) => "status",
+            Self::Leader { .. } => "leader",
             Self::Hashes(_) => "hash",
             Self::Bench(_) => "bench",
             Self::Help(_) => "help",
@@ -249,6 +258,10 @@ impl Serialize for Answer {
             }
             Self::Scanned(page) => page_fields(&mut line, page)?,
             Self::Status(status) => status_fields(&mut line, status)?,
+            Self::Leader { leader, term } => {
+                line.serialize_entry("leader", leader)?;
+                line.serialize_entry("term", term)?;
+            }
             Self::Hashes(hashes) => {
                 line.serialize_entry("revision", &hashes.revision)?;
                 line.serialize_entry("hashes", &ByNode(&hashes.hashes))?;

@@ -122,6 +122,11 @@ fn status() {
 }
 
 #[test]
+fn leader() {
+    shape(Answer::Leader { leader: 3, term: 8 }, 0, r#"{"ok":true,"op":"leader","leader":3,"term":8}"#);
+}
+
+#[test]
 fn hash() {
     let hashes = vec![(1, Some("0a".into())), (2, Some("0a".into())), (10, None)];
     shape(

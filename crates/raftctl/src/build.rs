@@ -68,6 +68,17 @@ pub(crate) fn status(_: &Arguments) -> Result<Command, String> {
     Ok(Command::Status)
 }
 
+pub(crate) fn leader(arguments: &Arguments) -> Result<Command, String> {
+    if arguments.word(0) != Some(b"transfer") {
+        return Err("the only thing to do with the leader is `leader transfer [ID]`".to_owned());
+    }
+    let id = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok().filter(|id| *id > 0);
+    let to = arguments.word(1).map(|text| {
+        id(text).ok_or_else(|| format!("ID is the number of a node, as `status` lists them, not {}", printable(text)))
+    });
+    Ok(Command::TransferLeadership { to: to.transpose()? })
+}
+
 pub(crate) fn hash(arguments: &Arguments) -> Result<Command, String> {
     let revision = arguments.number("--rev", 0, 0, u64::MAX)?;
     Ok(Command::Hash { revision: arguments.has("--rev").then_some(revision) })

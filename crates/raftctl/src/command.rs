@@ -60,6 +60,11 @@ pub enum Command {
     },
     /// `status`
     Status,
+    /// `leader transfer [ID]`
+    TransferLeadership {
+        /// Who is to lead; somebody else than now if nobody is named.
+        to: Option<u64>,
+    },
     /// `hash [--rev R]`
     Hash {
         /// At this revision instead of the current one.
@@ -95,6 +100,7 @@ impl Command {
             Self::Increment { .. } => "incr",
             Self::Scan { .. } => "scan",
             Self::Status => "status",
+            Self::TransferLeadership { .. } => "leader",
             Self::Hash { .. } => "hash",
             Self::Bench(_) => "bench",
             Self::Help { .. } => "help",
@@ -109,7 +115,8 @@ impl Command {
             | Self::Delete { .. }
             | Self::DeletePrefix { .. }
             | Self::CompareAndSwap { .. }
-            | Self::Increment { .. } => true,
+            | Self::Increment { .. }
+            | Self::TransferLeadership { .. } => true,
             Self::Get { .. }
             | Self::Scan { .. }
             | Self::Status
@@ -138,6 +145,7 @@ impl Command {
             | Self::Increment { .. }
             | Self::Scan { .. }
             | Self::Status
+            | Self::TransferLeadership { .. }
             | Self::Hash { .. }
             | Self::Bench(_)
             | Self::Help { .. } => None,

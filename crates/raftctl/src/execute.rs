@@ -78,6 +78,10 @@ impl Session {
             }
             Command::Scan { prefix, from, limit, keys_only } => self.scan(prefix, from, limit, keys_only).await,
             Command::Status => self.status().await,
+            Command::TransferLeadership { to } => {
+                let leadership = self.client.transfer_leadership(to).await?;
+                Ok(Answer::Leader { leader: leadership.leader, term: leadership.term })
+            }
             Command::Hash { revision } => self.hash(revision).await,
             Command::Bench(plan) => Ok(Answer::Bench(bench::run(&plan, &self.config, self.reads).await?)),
             Command::Help { topic } => Ok(Answer::Help(help::text(topic.as_deref()))),

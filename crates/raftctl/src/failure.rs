@@ -40,6 +40,8 @@ pub enum FailureKind {
     Overloaded,
     /// Whether an earlier try was applied is forgotten (rule 8).
     SessionExpired,
+    /// Another change of the same kind is under way.
+    Conflict,
     /// Anything else on the servers' side.
     Server,
 }
@@ -57,6 +59,7 @@ impl FailureKind {
             Self::NoLeader => "no_leader",
             Self::Overloaded => "overloaded",
             Self::SessionExpired => "session_expired",
+            Self::Conflict => "conflict",
             Self::Server => "server",
         }
     }
@@ -69,7 +72,7 @@ impl FailureKind {
             Self::Usage | Self::TooLarge => Exit::USAGE,
             Self::Unavailable => Exit::UNAVAILABLE,
             Self::Timeout | Self::NoLeader => Exit::NO_ANSWER,
-            Self::Overloaded | Self::SessionExpired | Self::Server => Exit::REFUSED,
+            Self::Overloaded | Self::SessionExpired | Self::Conflict | Self::Server => Exit::REFUSED,
         }
     }
 }
@@ -116,6 +119,7 @@ const fn kind_of(kind: kv_client::ErrorKind) -> FailureKind {
         ErrorKind::TooLarge => FailureKind::TooLarge,
         ErrorKind::WrongType => FailureKind::WrongType,
         ErrorKind::Invalid => FailureKind::Usage,
+        ErrorKind::Conflict => FailureKind::Conflict,
         ErrorKind::Server => FailureKind::Server,
     }
 }

@@ -224,8 +224,14 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_may_be_named() {
+        assert_eq!(parse("leader transfer"), Ok(Command::TransferLeadership { to: None }));
+        assert_eq!(parse("leader transfer 3"), Ok(Command::TransferLeadership { to: Some(3) }));
+    }
+
+    #[test]
     fn what_is_not_there_yet_says_so() {
-        for line in ["txn x", "watch k", "lease list", "member list", "leader transfer", "watch --prefix p"] {
+        for line in ["txn x", "watch k", "lease list", "member list", "watch --prefix p"] {
             usage(line, "not in this version yet");
         }
         for line in ["set k v --ttl 10s", "set k v --lease 1", "get k --rev 3", "scan --rev 3"] {
@@ -248,6 +254,11 @@ mod tests {
         usage("del --prefix", "--prefix P");
         usage("scan --keys=1", "takes no value");
         usage("scan --keys --keys", "given twice");
+        usage("leader", "usage: leader transfer [ID]");
+        usage("leader elect", "`leader transfer [ID]`");
+        usage("leader transfer 0", "the number of a node");
+        usage("leader transfer n3", "the number of a node");
+        usage("leader transfer 1 2", "too many words");
         usage("bench --mix set=0", "--mix");
         usage("bench --mix put=1", "--mix");
         usage("help frob", "unknown command");

@@ -120,7 +120,7 @@ fn history_file() -> Option<PathBuf> {
     Some(directory.join("history"))
 }
 
-/// Completes names of commands and their flags.
+/// Completes names of commands, their flags, and the words that begin their usage.
 #[derive(Helper, Hinter, Highlighter, Validator)]
 struct Completion;
 
@@ -147,7 +147,8 @@ fn candidates(line: &str) -> (usize, Vec<&'static str>) {
             let flags = table::find(command).map_or(&[][..], |spec| spec.flags);
             flags.iter().filter(|flag| flag.is_available).map(|flag| flag.name).collect()
         }
-        (Some(_), _) => Vec::new(),
+        (Some(command), None) => table::find(command).and_then(|spec| spec.subcommand()).into_iter().collect(),
+        (Some(_), Some(_)) => Vec::new(),
     };
     (start, names.into_iter().filter(|name| name.starts_with(word)).collect())
 }
@@ -170,6 +171,8 @@ mod tests {
         assert_eq!(candidates("set k v --"), (8, vec!["--if-absent"]));
         assert_eq!(candidates("help st"), (5, vec!["status"]));
         assert_eq!(candidates("get k"), (4, vec![]));
+        assert_eq!(candidates("leader t"), (7, vec!["transfer"]));
+        assert_eq!(candidates("leader transfer t"), (16, vec![]));
         assert_eq!(candidates("nonsense --x"), (9, vec![]));
     }
 }

@@ -38,6 +38,7 @@ impl Pretend {
             | Command::Increment { .. }
             | Command::Scan { .. }
             | Command::Status
+            | Command::TransferLeadership { .. }
             | Command::Hash { .. }
             | Command::Bench(_)
             | Command::Help { .. } => panic!("the scripts here have no such command"),

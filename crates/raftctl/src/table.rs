@@ -27,6 +27,14 @@ pub struct CommandSpec {
     pub build: Build,
 }
 
+impl CommandSpec {
+    /// The word that must follow its name, if there is one: words to be filled in are written large in `usage`.
+    pub(crate) fn subcommand(&self) -> Option<&'static str> {
+        let word = self.usage.split(' ').next()?;
+        (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(word)
+    }
+}
+
 /// Whether a command is there already.
 #[derive(Clone, Copy, Debug)]
 pub enum Build {
@@ -157,6 +165,18 @@ pub const COMMANDS: &[CommandSpec] = &[
         build: Build::Now(build::status),
     },
     CommandSpec {
+        name: "leader",
+        usage: "transfer [ID]",
+        summary: "make node ID leader, or the follower that lacks least",
+        words: (1, 2),
+        flags: &[],
+        notes: "Writes wait a moment and are not refused. Answers when the new leader is known. With `timeout` the transfer may \
+                yet come about; `status` shows who leads.",
+        examples: &["leader transfer", "leader transfer 3"],
+        writes: true,
+        build: Build::Now(build::leader),
+    },
+    CommandSpec {
         name: "hash",
         usage: "[--rev R]",
         summary: "compare the state hashes of all nodes at one revision",
@@ -206,7 +226,6 @@ pub const COMMANDS: &[CommandSpec] = &[
     later("watch", "KEY | --prefix P", "follow changes", false),
     later("lease", "grant | keep-alive | revoke | list", "keys that live as long as their owner", true),
     later("member", "list | add | promote | remove", "change who is in the cluster", true),
-    later("leader", "transfer [ID]", "hand leadership over", true),
 ];
 
 /// A command whose name is taken, and which says so until it is there.

@@ -50,6 +50,7 @@ pub fn render(answer: &Answer, is_terminal: bool) -> Text {
         Answer::Incremented { value, .. } => Text::line(value.to_string()),
         Answer::Scanned(page) => render_page(page, is_terminal),
         Answer::Status(status) => render_status(status),
+        Answer::Leader { leader, term } => Text::line(format!("node {leader} leads, term {term}")),
         Answer::Hashes(hashes) => render_hashes(hashes),
         Answer::Bench(measured) => render_bench(measured),
         Answer::Help(text) => Text { out: text.clone().into_bytes(), note: String::new() },

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_store::api::{
-    Consistency, LeaderChange, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
+    Consistency, LeaderChange, Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
     RequestErrorKind, Response, ResponseBody,
 };
 use kv_store::{Command, Envelope, Query};
-use raft_core::{Instant, RoleName};
+use raft_core::{Instant, NodeId, RoleName};
 use raft_net::{Frame, FrameKind};
 use raft_node::{Access, Answer, ConnectionId, Failure, Replies, Service, Status};
 
@@ -42,7 +42,7 @@ pub struct ClientService {
 pub struct ClientRequest {
     connection: ConnectionId,
     id: u64,
-    /// What to read once the read is confirmed; nothing for a write.
+    /// What to read once the read is confirmed; nothing for what is no read.
     query: Option<Query>,
 }
 
@@ -155,6 +155,10 @@ impl Service<KvMachine> for ClientService {
                 let status = node_status(node);
                 reply(&waiter, Ok(ResponseBody::NodeStatus(status)), node, replies);
             }
+            RequestBody::TransferLeadership { to: Some(0) } => {
+                reply(&waiter, Err(request_error(Failure::NotAVoter)), node, replies);
+            }
+            RequestBody::TransferLeadership { to } => node.transfer(now, waiter, to.and_then(NodeId::new), deadline),
             RequestBody::StateHash { revision } => {
                 let store = node.machine().store();
                 let revision = revision.unwrap_or_else(|| store.revision());
@@ -175,8 +179,11 @@ impl Service<KvMachine> for ClientService {
                     maybe_applied: true,
                 }),
             },
+            (Answer::Transferred(raft_node::Leadership { leader, term }), _) => {
+                Ok(ResponseBody::Leadership(Leadership { leader: leader.as_u64(), term: term.0 }))
+            }
             (Answer::ReadReady, Some(query)) => Ok(ResponseBody::Answer(node.machine().store().query(query))),
-            (Answer::ReadReady, None) => unreachable!("a write is never answered as a read"),
+            (Answer::ReadReady, None) => unreachable!("only a read is answered as one"),
             (Answer::Failed(failure), _) => Err(request_error(failure)),
         };
         reply(&waiter, body, node, replies);
@@ -213,6 +220,10 @@ fn request_error(failure: Failure) -> RequestError {
         Failure::Overloaded => RequestErrorKind::Overloaded,
         Failure::TooLarge => RequestErrorKind::TooLarge,
         Failure::Stopping => RequestErrorKind::Stopping,
+        Failure::NotAVoter => RequestErrorKind::Invalid,
+        Failure::NobodyToSucceed => RequestErrorKind::NoSuccessor,
+        Failure::TransferUnderWay => RequestErrorKind::Conflict,
+        Failure::SuccessorNotElected => RequestErrorKind::NotElected,
     };
     RequestError { kind, message: failure.to_string(), maybe_applied: failure.maybe_applied() }
 }

@@ -269,7 +269,7 @@ impl World {
         let now = self.now;
         let machine = self.node(node);
         let Some(process) = &machine.process else { return false };
-        let (number, is_awake) = (process.number, machine.paused_until <= now);
+        let (number, is_awake) = (process.number, machine.paused_until <= now && process.stopping.is_none());
         if self.client(client).connections.get(&node).is_some_and(|(_, process)| *process == number) {
             return true;
         }
@@ -369,7 +369,7 @@ impl World {
             Ok(ResponseBody::Written(Ok(outcome))) => self.written(client, &outcome),
             Ok(ResponseBody::Written(Err(refusal))) => self.refused(client, &refusal),
             Ok(ResponseBody::Answer(answer)) => self.read(client, &answer),
-            Ok(ResponseBody::NodeStatus(_) | ResponseBody::StateHash { .. }) => {}
+            Ok(ResponseBody::NodeStatus(_) | ResponseBody::StateHash { .. } | ResponseBody::Leadership(_)) => {}
             Err(error) => {
                 call.in_doubt |= error.maybe_applied;
                 if error.maybe_applied {

@@ -79,6 +79,14 @@ impl World {
                 }
             }
             FaultKind::Wipe => self.strike_wipe(node, &fault),
+            FaultKind::Transfer => {
+                let to = Some(choice.place(self.nodes.len())).filter(|_| choice.chance(700));
+                self.ask_for_transfer(node, to, fault.lasts);
+            }
+            FaultKind::Stop => {
+                let node = self.leader().filter(|_| choice.chance(700)).unwrap_or(node);
+                self.stop_in_order(node, fault.lasts);
+            }
         }
     }
 

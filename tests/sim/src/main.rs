@@ -10,6 +10,7 @@
 //! | `node`, `power`, `disk` | machines: processes, clocks, power losses, disks that lie |
 //! | `network`, `faults` | connections, partitions, and all that can go wrong |
 //! | `client`, `workload` | who asks what, and tries again |
+//! | `operator` | who asks for another leader, and stops servers in order |
 //! | `checkers/` | what must hold, one property a file |
 //! | `coverage` | what has been exercised; without it a pass is UNKNOWN |
 //! | `run`, `shrink`, `runner`, `trace` | one run; a failing one made smaller; many; in words |
@@ -26,6 +27,7 @@ mod disk;
 mod faults;
 mod network;
 mod node;
+mod operator;
 mod power;
 mod random;
 mod run;

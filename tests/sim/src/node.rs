@@ -88,6 +88,10 @@ pub(crate) struct Process {
     pub(crate) disk_rounds: u64,
     /// A clock that was read before a pause and is used after it.
     pub(crate) held_clock: Option<Instant>,
+    /// It is to stop in order, and to start again after so long.
+    pub(crate) restart_after: Option<Time>,
+    /// Since when it has been stopping, by its clock.
+    pub(crate) stopping: Option<Instant>,
 }
 
 /// What a process is told.
@@ -100,6 +104,7 @@ pub(crate) enum Happening {
     LinkUp { peer: NodeId, welcome: Welcome },
     LinkLost { peer: NodeId, link: LinkKind },
     Request { connection: ConnectionId, frame: Frame },
+    Stop,
 }
 
 impl Node {

@@ -82,6 +82,8 @@ impl World {
             working: None,
             disk_rounds: 0,
             held_clock: None,
+            restart_after: None,
+            stopping: None,
         });
         let clock = self.node(node).clock(self.now, self.now);
         self.first_turn(node, &mut process, clock);

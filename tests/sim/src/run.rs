@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
+use kv_store::api::RequestErrorKind;
 use kv_store::{Command, Query};
 
 use crate::checkers::convergence::check_agreed;
@@ -72,6 +73,9 @@ fn play_phases(world: &mut World) {
     world.heal();
     converge(world);
     serve(world);
+    if world.scenario.seed % 4 == 1 {
+        hand_around(world);
+    }
     if world.scenario.seed.is_multiple_of(8) {
         deafen_leader(world);
     }
@@ -132,6 +136,38 @@ fn serve(world: &mut World) {
             }
         }
     }
+}
+
+/// The leadership goes round: to each server, the lost ones included, asked for at any. In a healthy cluster that is fast
+/// enough each living one gets it at the first word; and a dead one that is named holds nothing up for long.
+fn hand_around(world: &mut World) {
+    let is_fast = world.longest_transfer() < world.scenario.settings.election_timeout_ms * MILLIS / 2;
+    let sound: Vec<usize> = (0..world.nodes.len()).filter(|&node| world.node(node).fate == Fate::Sound).collect();
+    let lost = (0..world.nodes.len()).filter(|node| !sound.contains(node));
+    let round: Vec<usize> = sound.iter().copied().chain(lost).collect();
+    for (place, &to) in round.iter().enumerate() {
+        let Some(&asked) = sound.get(place % sound.len()) else { return };
+        let end = world.now + patience(&world.scenario);
+        world.ask_for_transfer(asked, Some(to), end - world.now);
+        while world.now < end && world.operator.answer.is_none() && world.violation.is_none() {
+            world.run_until(world.now + 20 * MILLIS);
+            // A server that has not heard of the last change yet says so, and is asked again.
+            if let Some(Err(RequestErrorKind::NoLeader | RequestErrorKind::LeaderChanged)) = world.operator.answer {
+                world.ask_for_transfer(asked, Some(to), end - world.now);
+            }
+        }
+        if world.violation.is_some() {
+            return;
+        }
+        let answer = world.operator.answer;
+        let is_there = answer.is_some_and(|answer| answer.is_ok());
+        if answer.is_none() || (is_fast && is_there != sound.contains(&to)) {
+            let what = format!("n{}, asked to hand over to n{}, says {answer:?}", asked + 1, to + 1);
+            world.judge(Err(Violation::new("The leadership is handed over", what)));
+        }
+    }
+    world.coverage.count(Count::HandedAround);
+    serve(world);
 }
 
 /// A leader is heard by everybody and hears nobody, for good. PreVote alone would let it lead for ever (rule 12): it must

@@ -116,6 +116,10 @@ pub(crate) enum FaultKind {
     Misdirect,
     /// A stopped server's disk is replaced by an empty one.
     Wipe,
+    /// No fault: somebody asks for another leader.
+    Transfer,
+    /// No fault: a server, mostly the leader, is stopped in order and started again.
+    Stop,
 }
 
 /// All kinds, and how often each is drawn compared to the others.
@@ -154,7 +158,8 @@ impl Scenario {
         let mut random = Random::new(seed, 1);
         let nodes = random.pick(&[3, 3, 3, 5, 5, 7]);
         let settings = Settings::draw(&mut random, nodes);
-        let faults = draw_faults(&mut random);
+        let mut faults = draw_faults(&mut random);
+        faults.extend(draw_operations(&mut Random::new(seed, 6)));
         let clients = usize::try_from(random.between(4, 8)).unwrap_or(4);
         let operations = operations.unwrap_or_else(|| random.between(1_000, 1_200));
         Self { seed, nodes, clients, operations, settings, faults, heal_at: SAFETY_PHASE }
@@ -222,6 +227,26 @@ fn draw_faults(random: &mut Random) -> Vec<PlannedFault> {
             }
             place -= weight;
         }
+    }
+}
+
+/// What an operator does in half of the runs, besides the faults.
+fn draw_operations(random: &mut Random) -> Vec<PlannedFault> {
+    let mut operations = Vec::new();
+    if random.chance(500) {
+        return operations;
+    }
+    let pause = random.pick(&[SECONDS / 4, SECONDS, 3 * SECONDS]);
+    let stop_per_mille = random.pick(&[0, 100, 400]);
+    let mut at = 0;
+    loop {
+        at += random.below(2 * pause);
+        if at >= SAFETY_PHASE - SECONDS {
+            return operations;
+        }
+        let kind = if random.chance(stop_per_mille) { FaultKind::Stop } else { FaultKind::Transfer };
+        let lasts = random.between(100 * MILLIS, 2 * SECONDS);
+        operations.push(PlannedFault { at, lasts, kind, choice: random.bits() });
     }
 }
 

@@ -18,6 +18,7 @@ use crate::client::Client;
 use crate::coverage::{Count, Coverage};
 use crate::network::{KINDS, Network};
 use crate::node::{Ambush, Fate, Happening, Node, Process};
+use crate::operator::{OPERATOR, Operator};
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::time::{MILLIS, SECONDS, Time};
@@ -100,6 +101,7 @@ pub(crate) struct World {
     /// Which client each connection belongs to, and which process it leads to.
     pub(crate) connections: BTreeMap<ConnectionId, (usize, usize, u64)>,
     pub(crate) last_connection: u64,
+    pub(crate) operator: Operator,
     /// How often each slot has got a new key.
     pub(crate) generations: Vec<u64>,
     pub(crate) checkers: Checkers,
@@ -130,6 +132,7 @@ impl World {
             clients: (0..scenario.clients).map(|client| Client::new(client, &scenario)).collect(),
             connections: BTreeMap::new(),
             last_connection: 0,
+            operator: Operator::default(),
             generations: vec![0; scenario.settings.keys],
             checkers: Checkers::new(count),
             coverage: Coverage::default(),
@@ -212,6 +215,7 @@ impl World {
             Event::GiveUp { from, to } => self.give_up(from, to),
             Event::Start { node } => self.start(node),
             Event::Client { client, serial } => self.client_acts(client, serial),
+            Event::Reply { client: OPERATOR, frame, .. } => self.operator_is_answered(&frame),
             Event::Reply { client, connection, frame } => self.reply_arrives(client, connection, &frame),
             Event::Fault(fault) => self.strike(fault),
             Event::FaultOver(fault) => self.end_fault(fault),
@@ -301,6 +305,9 @@ impl World {
         let read = process.held_clock.take().unwrap_or(clock);
         self.tell(node, &mut process, read, clock);
         self.carry_out(node, &mut process, clock);
+        if Self::is_drained(&process, clock) {
+            return self.finish_stop(node, process, clock);
+        }
         self.set_alarm(node, &mut process);
         self.node_mut(node).process = Some(process);
     }
@@ -336,13 +343,20 @@ impl World {
                     self.checkers.answers.asked(node, process.number, connection, &frame);
                     server.handle_frame(now, connection, frame);
                 }
+                Happening::Stop => {
+                    server.stop(now);
+                    process.stopping = Some(now);
+                    if server.replica().is_handing_over() {
+                        self.coverage.count(Count::StoppedLeader);
+                    }
+                }
             }
             now = clock;
         }
         server.tick(now, &mut draw);
     }
 
-    fn carry_out(&mut self, node: usize, process: &mut Process, clock: Instant) {
+    pub(crate) fn carry_out(&mut self, node: usize, process: &mut Process, clock: Instant) {
         loop {
             let orders = process.server.flush(clock);
             let turn = Turn { node, number: process.number, server: &process.server, orders: &orders };
@@ -389,7 +403,7 @@ impl World {
     }
 
     fn set_alarm(&mut self, node: usize, process: &mut Process) {
-        let wakeup = process.server.next_wakeup();
+        let wakeup = Self::wakeup_of(process);
         let at = self.node(node).moment(process.started, wakeup).max(self.now + 1);
         if process.alarm.is_none_or(|alarm| at < alarm) {
             process.alarm = Some(at);
@@ -724,6 +738,7 @@ const fn event_number(event: &Event) -> u64 {
         Event::GiveUp { from, .. } => 0x80 + *from as u64,
         Event::Start { node } => 0x90 + *node as u64,
         Event::Client { client, .. } => 0xa0 + *client as u64,
+        Event::Reply { client: OPERATOR, .. } => 0xbf,
         Event::Reply { client, .. } => 0xb0 + *client as u64,
         Event::Fault(_) => 0xc0,
         Event::FaultOver(_) => 0xd0,

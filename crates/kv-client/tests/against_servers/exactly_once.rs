@@ -54,6 +54,32 @@ async fn a_write_without_an_answer_is_in_doubt_and_a_read_never_is() {
 }
 
 #[tokio::test]
+async fn a_leader_is_asked_for_again_only_by_name() {
+    let cluster = Cluster::new(1);
+    let server = cluster.server(1).await;
+    let client = patient([server.address.as_str()]);
+    // Somebody may lead already: to ask again for somebody else would be another change.
+    server.script([Reaction::ApplyAndHangUp]);
+    let error = client.transfer_leadership(None).await.unwrap_err();
+    assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::Timeout, true));
+    assert_eq!(server.requests(), 1);
+
+    server.script([Reaction::ApplyAndHangUp, Reaction::Fail(RequestErrorKind::LeaderChanged)]);
+    let leadership = client.transfer_leadership(Some(3)).await.unwrap();
+    assert_eq!((leadership.leader, leadership.term), (3, 2));
+    assert_eq!(server.requests(), 3, "the one that failed did nothing");
+
+    // What was certainly not done is asked for again in any case.
+    server.script([Reaction::Fail(RequestErrorKind::NoLeader)]);
+    assert_eq!(client.transfer_leadership(None).await.unwrap().leader, 1);
+    let error = {
+        server.script([Reaction::Fail(RequestErrorKind::Conflict)]);
+        client.transfer_leadership(Some(2)).await.unwrap_err()
+    };
+    assert_eq!((error.kind(), error.maybe_applied(), error.is_retry_safe()), (ErrorKind::Conflict, false, true));
+}
+
+#[tokio::test]
 async fn a_cluster_without_a_leader_applies_nothing_and_the_error_says_so() {
     let cluster = Cluster::new(1);
     let server = cluster.server(1).await;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kv_client::{Client, ClientConfig};
 use kv_store::api::{
-    MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError, RequestErrorKind, Response,
+    Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError, RequestErrorKind, Response,
     ResponseBody,
 };
 use kv_store::{KvStore, Stamp};
@@ -282,6 +282,9 @@ impl Shared {
             }
             RequestBody::Read { query, consistency: _ } => ResponseBody::Answer(state.store.query(&query)),
             RequestBody::NodeStatus => ResponseBody::NodeStatus(self.status(&state)),
+            RequestBody::TransferLeadership { to } => {
+                ResponseBody::Leadership(Leadership { leader: to.unwrap_or(self.id), term: 2 })
+            }
             RequestBody::StateHash { revision } => {
                 let revision = revision.unwrap_or(state.store.revision());
                 ResponseBody::StateHash { revision, hash: state.store.hash_at(revision) }

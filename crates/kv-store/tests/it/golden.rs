@@ -8,7 +8,7 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use kv_store::api::{
-    Consistency, LeaderChange, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
+    Consistency, LeaderChange, Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
     RequestErrorKind, Response, ResponseBody,
 };
 use kv_store::{
@@ -167,8 +167,10 @@ fn requests() {
     golden.check("node_status", &request(RequestBody::NodeStatus));
     golden.check("state_hash", &request(RequestBody::StateHash { revision: None }));
     golden.check("state_hash_at", &request(RequestBody::StateHash { revision: Some(Revision(80)) }));
+    golden.check("transfer", &request(RequestBody::TransferLeadership { to: None }));
+    golden.check("transfer_to", &request(RequestBody::TransferLeadership { to: Some(300) }));
     golden.end();
-    assert_variants::<RequestBody>(4);
+    assert_variants::<RequestBody>(5);
     assert_variants::<Query>(2);
     assert_variants::<Consistency>(3);
 }
@@ -240,14 +242,23 @@ fn responses() {
         ("invalid", RequestErrorKind::Invalid),
         ("stopping", RequestErrorKind::Stopping),
     ];
+    let error = |kind| {
+        let maybe_applied = matches!(kind, RequestErrorKind::Timeout | RequestErrorKind::NotElected);
+        let error = RequestError { kind, message: "why".into(), maybe_applied };
+        Response { id: 300, leader: None, body: Err(error) }
+    };
     for (name, kind) in kinds {
-        let error = RequestError { kind, message: "why".into(), maybe_applied: kind == RequestErrorKind::Timeout };
-        golden.check(name, &Response { id: 300, leader: None, body: Err(error) });
+        golden.check(name, &error(kind));
     }
+    let body = Ok(ResponseBody::Leadership(Leadership { leader: 2, term: 300 }));
+    golden.check("leadership", &Response { id: 300, leader: leader(), body });
+    golden.check("conflict", &error(RequestErrorKind::Conflict));
+    golden.check("no_successor", &error(RequestErrorKind::NoSuccessor));
+    golden.check("not_elected", &error(RequestErrorKind::NotElected));
     golden.end();
-    assert_variants::<ResponseBody>(4);
+    assert_variants::<ResponseBody>(5);
     assert_variants::<Found>(2);
-    assert_variants::<RequestErrorKind>(7);
+    assert_variants::<RequestErrorKind>(10);
 }
 
 #[test]

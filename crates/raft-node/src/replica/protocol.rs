@@ -4,7 +4,7 @@ use bytes::Bytes;
 use raft_core::{Effect, Entry, Input, Instant, NodeId, Payload, ReadFailure, Reason, RoleName, Term};
 
 use super::{LeaderChange, PeerIdentity, Replica, Stage};
-use crate::answer::{Answer, Failure};
+use crate::answer::{Answer, Failure, Leadership};
 use crate::disk::DiskJob;
 use crate::event::NodeEvent;
 use crate::machine::StateMachine;
@@ -15,7 +15,7 @@ impl<M: StateMachine, W> Replica<M, W> {
     pub(super) fn step(&mut self, now: Instant, input: Input) {
         let Stage::Running { raft, .. } = &mut self.stage else { return };
         let led = raft.role() == RoleName::Leader;
-        let followed = raft.leader();
+        let (followed, term_before) = (raft.leader(), raft.term());
         raft.step(now, input, &mut self.effects);
         let leads = raft.role() == RoleName::Leader;
         let (term, leader, commit) = (raft.term(), raft.leader(), raft.commit_index());
@@ -28,9 +28,13 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.apply_committed();
         if led && !leads {
             self.counters.step_downs += 1;
-            for origin in self.proposals.take_all_in_log() {
-                self.answer(origin, Answer::Failed(Failure::LeaderChanged));
-            }
+        }
+        // One that has handed over lets what is in its log wait for the successor, which has it all.
+        if led != leads && self.successor_by.is_none_or(|_| leads) {
+            self.give_up_log();
+        }
+        if let Some(leader) = leader.filter(|_| followed != leader || term_before != term) {
+            self.note_leadership(Leadership { leader, term });
         }
         if followed != leader {
             for origin in self.proposals.take_forwarded_to(|to| Some(to) != leader) {
@@ -73,6 +77,9 @@ impl<M: StateMachine, W> Replica<M, W> {
                 }
             }
             Effect::ReadReady { id, index } => self.reads.note_index(id, index),
+            Effect::ReadFailed { id, reason: ReadFailure::LeaderChanged } if self.successor_by.is_some() => {
+                self.reads.ask_again(id);
+            }
             Effect::ReadFailed { id, reason } => {
                 let failure = match reason {
                     ReadFailure::NoLeader => Failure::NoLeader,
@@ -91,7 +98,10 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.last_change = Some(LeaderChange { term, reason });
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
-            Effect::TransferFailed { .. } => self.outputs.events.push(NodeEvent::Protocol { term, effect }),
+            Effect::TransferFailed { reason } => {
+                self.note_transfer_failed(reason);
+                self.outputs.events.push(NodeEvent::Protocol { term, effect });
+            }
             Effect::Misbehaved { .. } => {
                 self.counters.misbehaviours += 1;
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use raft_core::{Input, Instant, NodeId, ProposalId};
 
 use super::Replica;
+use super::transfer::milliseconds;
 use crate::answer::{Answer, Failure, MAX_COMMAND_BYTES, Origin};
 use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
@@ -23,7 +24,7 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// A client wants to read the state machine, and will wait until `deadline`.
     pub fn read(&mut self, waiter: W, deadline: Instant) {
         self.counters.reads += 1;
-        let refusal = if self.stopping {
+        let refusal = if self.refuses_requests() {
             Some((waiter, Failure::Stopping))
         } else {
             self.reads.admit(waiter, deadline).err().map(|waiter| (waiter, Failure::Overloaded))
@@ -33,8 +34,13 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
+    /// A server that stops takes nothing new, but what its successor can still do.
+    const fn refuses_requests(&self) -> bool {
+        self.stopping && self.successor_by.is_none()
+    }
+
     pub(super) fn admit(&mut self, proposal: Proposal<W>) {
-        let refused = if self.stopping {
+        let refused = if self.refuses_requests() {
             Some((proposal, Failure::Stopping))
         } else if proposal.command.len() > MAX_COMMAND_BYTES {
             // In the log it would stop every disk that is to write it.
@@ -48,7 +54,17 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    pub(super) fn propose_batch(&mut self, now: Instant, batch: Vec<Proposal<W>>) {
+    pub(super) fn propose_waiting(&mut self, now: Instant) {
+        loop {
+            let batch = self.proposals.take_batch();
+            if batch.is_empty() {
+                return;
+            }
+            self.propose_batch(now, batch);
+        }
+    }
+
+    fn propose_batch(&mut self, now: Instant, batch: Vec<Proposal<W>>) {
         let own = self.config.protocol.id;
         match self.leader() {
             Some(leader) if leader == own => {
@@ -76,8 +92,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         let is_own = matches!(proposal.origin, Origin::Own(_));
         match leader {
             Some(leader) if is_own => {
-                let timeout = proposal.deadline.since(now);
-                let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+                let timeout_ms = milliseconds(proposal.deadline.since(now));
                 let (id, command) = self.proposals.note_forwarded(leader, proposal);
                 self.counters.proposals_forwarded += 1;
                 self.outputs.messages.push((leader, PeerMessage::Forward { id, timeout_ms, command }));
@@ -95,12 +110,13 @@ impl<M: StateMachine, W> Replica<M, W> {
         match origin {
             Origin::Own(waiter) => self.outputs.answers.push((waiter, answer)),
             Origin::Follower { id, forward } => {
-                let outcome = match answer {
-                    Answer::Applied(reply) => Ok(reply),
-                    Answer::Failed(failure) => Err(failure.into()),
-                    Answer::ReadReady => unreachable!("only commands are forwarded"),
+                let message = match answer {
+                    Answer::Applied(reply) => PeerMessage::ForwardReply { id: forward, outcome: Ok(reply) },
+                    Answer::Failed(failure) => PeerMessage::ForwardReply { id: forward, outcome: Err(failure.into()) },
+                    Answer::Transferred(leadership) => PeerMessage::Transferred { id: forward, leadership },
+                    Answer::ReadReady => unreachable!("no read is forwarded"),
                 };
-                self.outputs.messages.push((id, PeerMessage::ForwardReply { id: forward, outcome }));
+                self.outputs.messages.push((id, message));
             }
         }
     }
@@ -116,13 +132,29 @@ impl<M: StateMachine, W> Replica<M, W> {
         for origin in self.proposals.take_overdue(now) {
             self.answer(origin, Answer::Failed(Failure::Timeout));
         }
+        for origin in self.transfers.take_overdue(now) {
+            self.answer(origin, Answer::Failed(Failure::Timeout));
+        }
         for waiter in self.reads.take_overdue(now) {
             self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
         }
     }
 
     pub(super) fn give_up_forwarded_to(&mut self, peer: NodeId) {
-        for origin in self.proposals.take_forwarded_to(|leader| leader == peer) {
+        let commands = self.proposals.take_forwarded_to(|leader| leader == peer);
+        for origin in commands.into_iter().chain(self.transfers.take_forwarded_to(peer)) {
+            self.answer(origin, Answer::Failed(Failure::LeaderChanged));
+        }
+    }
+
+    /// Who waits for what was passed on to `leader` under this number.
+    pub(super) fn take_forwarded(&mut self, leader: NodeId, id: u64) -> Option<Origin<W>> {
+        self.proposals.take_forwarded(leader, id).or_else(|| self.transfers.take_forwarded(leader, id))
+    }
+
+    /// This server leads no more, or has come to lead: what is in its log may or may not be committed.
+    pub(super) fn give_up_log(&mut self) {
+        for origin in self.proposals.take_all_in_log() {
             self.answer(origin, Answer::Failed(Failure::LeaderChanged));
         }
     }

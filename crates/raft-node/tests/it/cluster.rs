@@ -482,6 +482,14 @@ impl Cluster {
         request
     }
 
+    /// Asks for another leader.
+    pub(crate) fn transfer(&mut self, at: NodeId, to: Option<NodeId>) -> Request {
+        let request = self.note_request(at);
+        let deadline = self.now.after(PATIENCE);
+        self.with(at, |replica, now| replica.transfer(now, request, to, deadline));
+        request
+    }
+
     /// Lets something be done with a replica, and carries out what comes of it.
     pub(crate) fn with<R>(&mut self, id: NodeId, act: impl FnOnce(&mut Replica<List, Request>, Instant) -> R) -> R {
         let now = self.now;

@@ -1,4 +1,4 @@
-//! Hundreds of seeds of requests and faults, each judged at its end:
+//! Hundreds of seeds of requests, transfers of the leadership and faults, each judged at its end:
 //! - every request was answered exactly once, or its client's server died;
 //! - what was acknowledged is in every list, at the place the reply named; what certainly was not done is in none;
 //! - no command is there twice;
@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raft_core::{Effect, NodeId};
-use raft_node::{Answer, NodeEvent};
+use raft_node::{Answer, Leadership, NodeEvent};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
@@ -96,9 +96,13 @@ impl Run {
 
     fn request(&mut self) {
         let Some(id) = self.any_running() else { return };
-        if self.below(3) == 0 {
+        let kind = self.below(12);
+        if kind < 4 {
             let read = self.cluster.read(id);
             self.known_at.insert(read, self.known);
+        } else if kind == 4 {
+            let to = Some(self.any_node()).filter(|_| self.below(2) == 0);
+            self.cluster.transfer(id, to);
         } else {
             let timeout = Duration::from_millis(1 + self.below(2_000));
             for _ in 0..=self.below(3) {
@@ -157,7 +161,7 @@ impl Run {
                     assert!(length >= known, "read {request} saw {length} numbers, {known} were known when it began");
                     self.known = self.known.max(length);
                 }
-                Answer::Failed(_) => {}
+                Answer::Transferred(_) | Answer::Failed(_) => {}
             }
         }
     }
@@ -195,6 +199,7 @@ impl Run {
         }
         let once: BTreeSet<u64> = list.iter().copied().collect();
         assert_eq!(once.len(), list.len(), "a command was applied twice: {list:?}");
+        let mut leaders = BTreeMap::new();
         for (request, Outcome { answer, seen, .. }) in &cluster.outcomes {
             match answer {
                 Answer::Applied(reply) => {
@@ -204,6 +209,9 @@ impl Run {
                 Answer::ReadReady => {
                     let seen = seen.as_ref().unwrap();
                     assert_eq!(seen[..], list[..seen.len()], "read {request} saw what never was");
+                }
+                Answer::Transferred(Leadership { leader, term }) => {
+                    assert_eq!(leaders.entry(*term).or_insert(*leader), leader, "one leader of {term}");
                 }
                 Answer::Failed(failure) => {
                     assert!(failure.maybe_applied() || !once.contains(request), "{request} failed: {failure:?}");

@@ -57,7 +57,7 @@ impl Service<List> for Lists {
     ) {
         let payload = match answer {
             Answer::Applied(reply) => reply,
-            Answer::ReadReady | Answer::Failed(_) => Bytes::new(),
+            Answer::ReadReady | Answer::Transferred(_) | Answer::Failed(_) => Bytes::new(),
         };
         replies.frames.push((connection, response(header, payload)));
     }
@@ -177,6 +177,10 @@ async fn three_nodes_serve_from_each_and_go_on_without_one() {
         assert_eq!(numbers(&node.handle()).await, [1, 2, 3]);
     }
 
+    for to in nodes.keys().copied() {
+        let leadership = nodes[&n(1)].handle().transfer(Some(to), PATIENCE).await.unwrap();
+        assert_eq!(leadership.leader, to);
+    }
     let leader = leader_of(&nodes[&n(1)].handle()).await;
     nodes.remove(&leader).unwrap().shutdown().await.unwrap();
     let survivor = nodes.values().next().unwrap().handle();

@@ -5,25 +5,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{Body, ClusterTime, Entry, LogIndex, LogPosition, Message, NodeId, Payload, RoleName, Term};
 use raft_net::LinkKind;
-use raft_node::{Answer, Failure, FormationState, ForwardRefusal, MAX_COMMAND_BYTES, PeerMessage};
+use raft_node::{Answer, Failure, FormationState, ForwardRefusal, Leadership, MAX_COMMAND_BYTES, PeerMessage};
 
 use crate::cluster::{Cluster, Link, PATIENCE, Request, n};
 use crate::machine::{command, length_in};
 
 #[track_caller]
-fn applied_at(answer: &Answer) -> u64 {
+pub(crate) fn applied_at(answer: &Answer) -> u64 {
     let Answer::Applied(reply) = answer else { panic!("not applied: {answer:?}") };
     length_in(reply)
 }
 
 /// The link on which the next message is one that `is_it` holds for.
 #[track_caller]
-fn link_with(cluster: &Cluster, is_it: impl Fn(&PeerMessage) -> bool) -> Link {
+pub(crate) fn link_with(cluster: &Cluster, is_it: impl Fn(&PeerMessage) -> bool) -> Link {
     let links = cluster.busy_links();
     *links.iter().find(|&&link| cluster.peek(link).is_some_and(|message| is_it(&message))).expect("it is on its way")
 }
 
-fn is_forward(message: &PeerMessage) -> bool {
+pub(crate) fn is_forward(message: &PeerMessage) -> bool {
     matches!(message, PeerMessage::Forward { .. })
 }
 
@@ -32,7 +32,7 @@ fn is_forward_reply(message: &PeerMessage) -> bool {
 }
 
 /// Two that do not lead.
-fn followers(cluster: &Cluster) -> [NodeId; 2] {
+pub(crate) fn followers(cluster: &Cluster) -> [NodeId; 2] {
     let leader = cluster.leader();
     let others: Vec<NodeId> = cluster.ids().into_iter().filter(|&id| id != leader).collect();
     others.try_into().unwrap()
@@ -292,7 +292,10 @@ fn a_list_of_members_that_no_cluster_has_is_refused_before_it_is_decoded() {
 fn a_node_message_with_something_left_over_is_none() {
     let forward = PeerMessage::Forward { id: 1, timeout_ms: 2, command: Bytes::from_static(b"c") };
     let formation = PeerMessage::Formation(FormationState::Waiting { listed: vec![1] });
-    for message in [&forward, &formation] {
+    let transfer = PeerMessage::Transfer { id: 1, timeout_ms: 2, to: Some(n(3)) };
+    let leadership = Leadership { leader: n(3), term: Term(8) };
+    let transferred = PeerMessage::Transferred { id: 1, leadership };
+    for message in [&forward, &formation, &transfer, &transferred] {
         let mut frame = message.to_frame();
         assert_eq!(PeerMessage::from_frame(frame.clone()).unwrap(), *message);
         frame.header = [&frame.header[..], b"x"].concat().into();
@@ -353,25 +356,6 @@ fn reads_beyond_their_limit_are_refused() {
 }
 
 // --- stopping ----------------------------------------------------------------------------------------------------
-
-#[test]
-fn a_stopping_node_answers_what_is_under_way_and_refuses_the_rest() {
-    let mut cluster = Cluster::formed(3, 1);
-    let (leader, follower) = (cluster.leader(), cluster.follower());
-    let under_way = [cluster.propose(leader), cluster.read(leader), cluster.propose(follower)];
-    cluster.deliver(link_with(&cluster, is_forward));
-    cluster.with(leader, |replica, now| replica.stop(now));
-    let late = [cluster.propose(leader), cluster.read(leader)];
-    for request in late {
-        assert_eq!(cluster.answer(request), Some(&Answer::Failed(Failure::Stopping)));
-    }
-    let forwarded = cluster.propose(follower);
-    assert_eq!(cluster.wait_for(forwarded), Answer::Failed(Failure::Stopping));
-    assert!(matches!(cluster.wait_for(under_way[0]), Answer::Applied(_)));
-    assert_eq!(cluster.wait_for(under_way[1]), Answer::ReadReady);
-    assert!(matches!(cluster.wait_for(under_way[2]), Answer::Applied(_)));
-    assert_eq!(cluster.replica(leader).requests_under_way(), 0);
-}
 
 #[test]
 fn a_node_that_stops_now_answers_everything() {
@@ -444,7 +428,7 @@ fn a_leader_that_slept_through_an_election_answers_no_read_from_its_old_state() 
     match cluster.wait_for(read) {
         Answer::ReadReady => assert_eq!(cluster.seen(read), [write]),
         Answer::Failed(failure) => assert!(matches!(failure, Failure::NotLeader | Failure::NoLeader), "{failure:?}"),
-        Answer::Applied(_) => panic!("a read is not applied"),
+        Answer::Applied(_) | Answer::Transferred(_) => panic!("a read is answered as one"),
     }
 }
 

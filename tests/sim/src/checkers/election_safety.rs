@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use kv_store::api::Leadership;
 use raft_core::Term;
 
 use super::{Turn, Verdict};
@@ -13,6 +14,16 @@ pub(crate) struct ElectionSafety {
 }
 
 impl ElectionSafety {
+    /// Judges what a client was told.
+    pub(crate) fn check_answer(&self, told: Leadership) -> Verdict {
+        let Leadership { leader, term } = told;
+        match self.leaders.get(&Term(term)) {
+            Some((node, _)) if *node as u64 + 1 == leader => Ok(()),
+            Some((node, _)) => Err(format!("n{leader} is said to lead term {term}, but n{} does", node + 1)),
+            None => Err(format!("n{leader} is said to lead term {term}, but nobody was elected in it")),
+        }
+    }
+
     pub(crate) fn observe(&mut self, turn: &Turn<'_>) -> Verdict {
         let ours = (turn.node, turn.number);
         for term in turn.elections() {

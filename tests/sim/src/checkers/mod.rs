@@ -78,7 +78,7 @@ impl Turn<'_> {
 /// All of them.
 #[derive(Debug)]
 pub(crate) struct Checkers {
-    election_safety: election_safety::ElectionSafety,
+    pub(crate) election_safety: election_safety::ElectionSafety,
     leader_append_only: leader_append_only::LeaderAppendOnly,
     commit_rule: commit_rule::CommitRule,
     log_matching: log_matching::LogMatching,
@@ -162,6 +162,7 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
             NodeEvent::Formed { .. } => coverage.count(Count::Formed),
             NodeEvent::Protocol { effect: Effect::RoleChanged { to, reason, .. }, .. } => match (to, reason) {
                 (RoleName::Leader, _) => coverage.count(Count::Election),
+                (RoleName::Candidate, Reason::ChosenBy { .. }) => coverage.count(Count::ChosenSuccessor),
                 (_, Reason::QuorumLost { .. }) => coverage.count(Count::QuorumLost),
                 (_, Reason::VotesRefused) => coverage.count(Count::VotesRefused),
                 (_, Reason::NoOutcome) => coverage.count(Count::NoOutcome),
@@ -174,6 +175,7 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
     for (_, message) in &turn.orders.messages {
         match message {
             PeerMessage::Forward { .. } => coverage.count(Count::Forwarded),
+            PeerMessage::Transfer { .. } => coverage.count(Count::TransferForwarded),
             PeerMessage::Raft(Message { body: Body::ReadIndex { .. }, .. }) => coverage.count(Count::FollowerRead),
             PeerMessage::Raft(Message { body: Body::AppendEntriesReply(AppendResult::Mismatch { .. }), .. }) => {
                 coverage.count(Count::Mismatch)
