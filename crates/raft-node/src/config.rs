@@ -33,6 +33,12 @@ pub struct NodeConfig {
     pub segment_size_bytes: u64,
     /// By how many bytes the log grows, at least, before a snapshot of the state takes the place of its beginning (§5.1).
     pub snapshot_threshold_bytes: u64,
+    /// How many bytes of the log stay behind a snapshot, so that a follower a little behind needs none.
+    pub log_tail_bytes: usize,
+    /// How many bytes of a snapshot are sent at once.
+    pub snapshot_chunk_bytes: usize,
+    /// How many bytes of snapshots a second this node sends as leader, to all followers together.
+    pub snapshot_bytes_per_second: u64,
     /// Its limits.
     pub limits: Limits,
 }
@@ -81,6 +87,9 @@ impl NodeConfig {
             heartbeat_interval: Duration::from_millis(30),
             segment_size_bytes: 64 << 20,
             snapshot_threshold_bytes: 64 << 20,
+            log_tail_bytes: 8 << 20,
+            snapshot_chunk_bytes: 1 << 20,
+            snapshot_bytes_per_second: 128 << 20,
             limits: Limits::default(),
         }
     }

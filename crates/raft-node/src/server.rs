@@ -123,6 +123,9 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         protocol.election_timeout_min = config.election_timeout_min;
         protocol.election_timeout_max = config.election_timeout_max;
         protocol.heartbeat_interval = config.heartbeat_interval;
+        protocol.log_tail_bytes = config.log_tail_bytes;
+        protocol.snapshot_chunk_bytes = config.snapshot_chunk_bytes;
+        protocol.snapshot_bytes_per_second = config.snapshot_bytes_per_second;
         let mut snapshots = SnapshotWorker::new(Snapshots::new(disk, storage.identity()));
         let machine = match &recovered.snapshot {
             Some(snapshot) => snapshots.restore(snapshot.last)?,

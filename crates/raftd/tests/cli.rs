@@ -42,6 +42,7 @@ fn write_log(path: &Path, payloads: Vec<Payload>) {
     let write = raft_core::Write {
         number: WriteNumber(1),
         hard_state: Some(HardState { term: Term(1), voted_for: None }),
+        restart_after: None,
         truncate_from: None,
         entries: entries.collect(),
     };

@@ -24,6 +24,7 @@ mod checkers;
 mod client;
 mod coverage;
 mod disk;
+mod disk_work;
 mod faults;
 mod network;
 mod node;

@@ -4,7 +4,9 @@ use std::collections::VecDeque;
 
 use raft_core::{Instant, NodeId};
 use raft_net::{Frame, LinkKind, Welcome};
-use raft_node::{ConnectionId, DiskDone, DiskJob, NodeConfig, PeerIdentity, Server, View};
+use raft_node::{
+    ConnectionId, DiskDone, DiskJob, NodeConfig, PeerIdentity, Server, SnapshotDone, SnapshotJob, SnapshotWorker, View,
+};
 use raft_storage::{MemDisk, Storage};
 use raftd::machine::KvMachine;
 use raftd::service::ClientService;
@@ -86,6 +88,10 @@ pub(crate) struct Process {
     /// What the disk is working on.
     pub(crate) working: Option<Vec<DiskJob>>,
     pub(crate) disk_rounds: u64,
+    pub(crate) snapshots: SnapshotWorker<SimDisk>,
+    /// What waits to be done for snapshots; the first is being done if `is_busy_with_snapshots`.
+    pub(crate) snapshot_jobs: VecDeque<SnapshotJob<KvMachine>>,
+    pub(crate) is_busy_with_snapshots: bool,
     /// A clock that was read before a pause and is used after it.
     pub(crate) held_clock: Option<Instant>,
     /// It is to stop in order, and to start again after so long.
@@ -98,6 +104,7 @@ pub(crate) struct Process {
 #[derive(Debug)]
 pub(crate) enum Happening {
     Disk(DiskDone),
+    Snapshot(SnapshotDone<KvMachine>),
     Peer { from: PeerIdentity, frame: Frame },
     PeerMet { from: PeerIdentity, client_address: String },
     PeerLinkLost { peer: NodeId, link: LinkKind },

@@ -49,11 +49,14 @@ impl World {
     }
 
     fn begin_process(&mut self, node: usize, recovered: RecoveredServer<SimDisk, KvMachine, ClientService>) {
-        let RecoveredServer { storage, mut server, torn } = recovered;
+        let RecoveredServer { storage, snapshots, mut server, torn } = recovered;
         let id = self.node(node).id;
         self.trace.line(self.now, || format!("{id} starts, incarnation {}", storage.incarnation().0));
         if torn.is_some() {
             self.coverage.count(Count::TornBatch);
+        }
+        if server.replica().raft().is_some_and(|raft| raft.snapshot().is_some()) {
+            self.coverage.count(Count::StartFromSnapshot);
         }
         self.note_segments(node);
         if self.node(node).fate == Fate::Rotten {
@@ -81,6 +84,9 @@ impl World {
             jobs: Vec::new(),
             working: None,
             disk_rounds: 0,
+            snapshots,
+            snapshot_jobs: std::collections::VecDeque::new(),
+            is_busy_with_snapshots: false,
             held_clock: None,
             restart_after: None,
             stopping: None,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use raft_core::{Body, Instant, Message, NodeId};
 use raft_net::peer::SendRefused;
 use raft_net::{Frame, LinkKind};
-use raft_node::{ConnectionId, DiskJob, NodeConfig, Orders, PeerIdentity, PeerMessage, Serves, work_off};
+use raft_node::{ConnectionId, DiskJob, NodeConfig, Orders, PeerIdentity, PeerMessage, Serves};
 use raft_storage::MemDisk;
 
 use crate::checkers::{Checkers, Turn, Violation};
@@ -25,7 +25,7 @@ use crate::time::{MILLIS, SECONDS, Time};
 use crate::trace::Trace;
 
 /// How long the disk rests before the end of the log is marked, as in the node's disk thread.
-const DISK_IDLE: Time = 5 * MILLIS;
+pub(crate) const DISK_IDLE: Time = 5 * MILLIS;
 /// A run has 40,000 events, the busiest a fifth of this: more is a storm that feeds itself.
 const MAX_EVENTS: u64 = 1_000_000;
 
@@ -40,6 +40,8 @@ pub(crate) enum Event {
     Resume { node: usize },
     /// The disk has done what it was working on.
     DiskDone { node: usize, process: u64 },
+    /// One job for snapshots is done.
+    SnapshotDone { node: usize, process: u64 },
     /// The disk has rested.
     DiskIdle { node: usize, process: u64, round: u64 },
     /// Something reaches a process.
@@ -209,6 +211,7 @@ impl World {
             Event::Wake { node, process } => self.wake(node, process),
             Event::Resume { node } => self.resume(node),
             Event::DiskDone { node, process } => self.disk_done(node, process),
+            Event::SnapshotDone { node, process } => self.snapshot_done(node, process),
             Event::DiskIdle { node, process, round } => self.disk_idle(node, process, round),
             Event::Arrive { node, process, what } => self.arrive(node, process, *what),
             Event::Dial { from, to, kind, process } => self.dial(from, to, kind, process),
@@ -225,7 +228,7 @@ impl World {
 
     // --- processes -----------------------------------------------------------------------------------------------
 
-    fn arrive(&mut self, node: usize, process: u64, what: Happening) {
+    pub(crate) fn arrive(&mut self, node: usize, process: u64, what: Happening) {
         let turn = self.scenario.settings.turn;
         let now = self.now;
         let machine = self.node_mut(node);
@@ -320,6 +323,7 @@ impl World {
         while let Some(happening) = process.inbox.pop_front() {
             match happening {
                 Happening::Disk(done) => server.handle_disk(now, done),
+                Happening::Snapshot(done) => server.handle_snapshot(now, done),
                 Happening::Peer { from, frame } => match PeerMessage::from_frame(frame) {
                     Ok(message) => {
                         let id = process.identity.id;
@@ -366,7 +370,7 @@ impl World {
             if orders.is_empty() {
                 break;
             }
-            let Orders { messages, jobs, replies, events } = orders;
+            let Orders { messages, jobs, snapshot_jobs, replies, events } = orders;
             for event in &events {
                 let id = process.identity.id;
                 self.trace.line(self.now, || format!("{id} {event}"));
@@ -377,6 +381,7 @@ impl World {
                 }
             }
             process.jobs.extend(jobs);
+            process.snapshot_jobs.extend(snapshot_jobs);
             for (connection, frame) in replies.frames {
                 self.send_reply(node, process.number, connection, frame);
             }
@@ -387,6 +392,7 @@ impl World {
         }
         process.server.renew_view(&mut process.view);
         self.work_disk(node, process);
+        self.work_on_snapshots(node, process);
     }
 
     /// What a process does first: nothing has come in yet, but time has passed.
@@ -409,93 +415,6 @@ impl World {
             process.alarm = Some(at);
             self.schedule(at, Event::Wake { node, process: process.number });
         }
-    }
-
-    // --- disks ---------------------------------------------------------------------------------------------------
-
-    fn work_disk(&mut self, node: usize, process: &mut Process) {
-        if process.working.is_some() || process.jobs.is_empty() {
-            return;
-        }
-        process.working = Some(std::mem::take(&mut process.jobs));
-        let latency = self.scenario.settings.disk_latency + self.random.below(self.scenario.settings.disk_jitter + 1);
-        let at = (self.now + latency).max(self.node(node).stalled_until);
-        self.schedule(at, Event::DiskDone { node, process: process.number });
-    }
-
-    fn disk_done(&mut self, node: usize, number: u64) {
-        let now = self.now;
-        let machine = self.node_mut(node);
-        if machine.process(number).is_none() {
-            return;
-        }
-        if machine.stalled_until > now {
-            let at = machine.stalled_until;
-            self.schedule(at, Event::DiskDone { node, process: number });
-            return;
-        }
-        if let Some(restart_after) = machine.crash_in_write.take() {
-            self.crash_in_write(node, restart_after);
-            return;
-        }
-        let Some(process) = machine.process_mut(number) else { return };
-        let Some(jobs) = process.working.take() else { return };
-        match work_off(&mut process.storage, jobs.clone()) {
-            Ok(done) => {
-                process.disk_rounds += 1;
-                let round = process.disk_rounds;
-                self.checkers.disks.persisted(node, &jobs);
-                for done in done {
-                    self.arrive(node, number, Happening::Disk(done));
-                }
-                self.schedule(now + DISK_IDLE, Event::DiskIdle { node, process: number, round });
-                if let Some(mut process) = self.node_mut(node).process.take() {
-                    self.work_disk(node, &mut process);
-                    self.node_mut(node).process = Some(process);
-                }
-            }
-            Err(_) => self.fail_stop(node),
-        }
-    }
-
-    fn disk_idle(&mut self, node: usize, number: u64, round: u64) {
-        let now = self.now;
-        let machine = self.node_mut(node);
-        let is_stalled = machine.stalled_until > now;
-        let Some(process) = machine.process_mut(number) else { return };
-        let is_idle = process.disk_rounds == round && process.working.is_none() && process.jobs.is_empty();
-        if is_idle && !is_stalled && process.storage.mark_idle().is_err() {
-            self.fail_stop(node);
-        }
-    }
-
-    /// The disk failed: the server stops at once (rule 1), and is started again later.
-    fn fail_stop(&mut self, node: usize) {
-        self.coverage.count(Count::FailStop);
-        let id = self.node(node).id;
-        self.trace.line(self.now, || format!("{id} stops: its disk failed"));
-        self.end_process(node);
-        let is_full = self.node(node).is_full;
-        if !is_full {
-            self.node(node).disk.heal();
-        }
-        let at = self.now + self.random.between(SECONDS / 10, 2 * SECONDS);
-        self.plan_start(node, at);
-    }
-
-    /// The power goes while the disk is somewhere in the middle of its work.
-    pub(crate) fn crash_in_write(&mut self, node: usize, restart_after: Time) {
-        let calls = self.random.below(8);
-        let machine = self.node_mut(node);
-        if let Some(process) = &mut machine.process
-            && let Some(jobs) = process.working.take()
-        {
-            machine.disk.fail_after(calls);
-            // Nobody hears whether it went well.
-            let _ = work_off(&mut process.storage, jobs);
-            self.coverage.count(Count::CrashInWrite);
-        }
-        self.lose_power(node, restart_after);
     }
 
     // --- the network ---------------------------------------------------------------------------------------------
@@ -706,6 +625,9 @@ fn machine(place: usize, scenario: &Scenario) -> Node {
     config.election_timeout_max = Duration::from_millis(2 * settings.election_timeout_ms);
     config.heartbeat_interval = Duration::from_millis(settings.heartbeat_ms);
     config.segment_size_bytes = settings.segment_bytes;
+    config.snapshot_threshold_bytes = settings.snapshot_threshold_bytes;
+    config.log_tail_bytes = settings.log_tail_bytes;
+    config.snapshot_chunk_bytes = settings.snapshot_chunk_bytes;
     Node {
         id,
         config,
@@ -732,6 +654,7 @@ const fn event_number(event: &Event) -> u64 {
         Event::Wake { node, .. } => 0x20 + *node as u64,
         Event::Resume { node } => 0x30 + *node as u64,
         Event::DiskDone { node, .. } => 0x40 + *node as u64,
+        Event::SnapshotDone { node, .. } => 0x48 + *node as u64,
         Event::DiskIdle { node, .. } => 0x50 + *node as u64,
         Event::Arrive { node, .. } => 0x60 + *node as u64,
         Event::Dial { from, .. } => 0x70 + *from as u64,
@@ -750,6 +673,6 @@ const fn event_number(event: &Event) -> u64 {
 pub(crate) fn writes_in(jobs: &[DiskJob]) -> impl Iterator<Item = &raft_core::Write> {
     jobs.iter().filter_map(|job| match job {
         DiskJob::Write(write) => Some(write),
-        DiskJob::Formation(_) => None,
+        DiskJob::Formation(_) | DiskJob::Compact { .. } => None,
     })
 }

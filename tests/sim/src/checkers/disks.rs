@@ -2,11 +2,12 @@
 //! confirmed by the disks of a majority.
 //!
 //! Each disk has a shadow: the hard state and log that its confirmed writes amount to, and the writes handed out since.
-//! A server that starts must have the shadow's state after some of those, in order.
+//! A server that starts must have the shadow's state after some of those, in order. What its snapshot covers is compared
+//! by the state it holds (`state_hash`).
 
 use std::collections::VecDeque;
 
-use raft_core::{Entry, HardState, Write};
+use raft_core::{Entry, HardState, LogIndex, LogPosition, Write};
 use raft_node::{DiskJob, Replica};
 
 use super::Verdict;
@@ -25,12 +26,43 @@ pub(crate) struct Disks {
 #[derive(Clone, Debug, Default)]
 struct Shadow {
     hard_state: HardState,
-    log: Vec<Entry>,
+    log: ShadowLog,
     /// Handed out and not confirmed.
     on_the_way: VecDeque<Write>,
     is_formed: bool,
     /// What the disk had confirmed when it was wiped: it counted, rightly, for whoever had heard of it by then.
-    wiped: Vec<Entry>,
+    wiped: ShadowLog,
+}
+
+/// A log that may begin after a snapshot.
+#[derive(Clone, Debug, Default)]
+struct ShadowLog {
+    base: LogPosition,
+    entries: Vec<Entry>,
+}
+
+impl ShadowLog {
+    fn last(&self) -> LogPosition {
+        self.entries.last().map_or(self.base, |entry| entry.position)
+    }
+
+    /// Where in `entries` the entry after `index` is.
+    fn place_after(&self, index: LogIndex) -> usize {
+        usize::try_from(index.0.saturating_sub(self.base.index.0)).unwrap_or(usize::MAX).min(self.entries.len())
+    }
+
+    /// Whether a restart finds the entry, in the log or covered by the snapshot.
+    fn has(&self, position: LogPosition) -> bool {
+        let place = self.place_after(position.index.previous());
+        position.index <= self.base.index || self.entries.get(place).is_some_and(|ours| ours.position == position)
+    }
+
+    /// What counts beside a snapshot that ends at `covered`: what comes after it, if the log holds that position; else
+    /// the log is from before the snapshot, and nothing of it counts.
+    fn after(&self, covered: LogPosition) -> &[Entry] {
+        let holds = covered == self.base || (covered.index > self.base.index && self.has(covered));
+        if holds { self.entries.get(self.place_after(covered.index)..).unwrap_or_default() } else { &[] }
+    }
 }
 
 impl Shadow {
@@ -38,16 +70,17 @@ impl Shadow {
         if let Some(hard_state) = write.hard_state {
             self.hard_state = hard_state;
         }
-        if let Some(from) = write.truncate_from {
-            self.log.truncate(usize::try_from(from.0 - 1).unwrap_or(usize::MAX));
+        if let Some(base) = write.restart_after {
+            self.log = ShadowLog { base, entries: Vec::new() };
         }
-        self.log.extend(write.entries);
+        if let Some(from) = write.truncate_from {
+            self.log.entries.truncate(self.log.place_after(from.previous()));
+        }
+        self.log.entries.extend(write.entries);
     }
 
     fn has(&self, entry: &Entry) -> bool {
-        let place = usize::try_from(entry.position.index.0 - 1).unwrap_or(usize::MAX);
-        let is_in = |log: &Vec<Entry>| log.get(place).is_some_and(|ours| ours.position == entry.position);
-        is_in(&self.log) || is_in(&self.wiped)
+        self.log.has(entry.position) || self.wiped.has(entry.position)
     }
 }
 
@@ -74,6 +107,8 @@ impl Disks {
                     }
                 }
                 DiskJob::Formation(formation) => shadow.is_formed |= formation.formed,
+                // What is gone is covered.
+                DiskJob::Compact { .. } => {}
             }
         }
     }
@@ -100,30 +135,34 @@ impl Disks {
             *shadow = Shadow { wiped: std::mem::take(&mut shadow.log), ..Shadow::default() };
         }
         let Some(raft) = replica.raft() else {
-            if shadow.is_formed || !shadow.log.is_empty() {
+            if shadow.is_formed || shadow.log.last() != LogPosition::ORIGIN {
                 let what = format!("n{} has forgotten its cluster", node + 1);
                 return Err(Violation::new(CONFIRMED, what));
             }
             shadow.on_the_way.clear();
             return Ok(());
         };
-        let found: Vec<Entry> = raft.log().range(raft_core::LogIndex(1), raft.log().last_index()).cloned().collect();
+        let covered = raft.snapshot().map_or(LogPosition::ORIGIN, |snapshot| snapshot.last);
+        let found: Vec<Entry> = raft.log().range(covered.index.next(), raft.log().last_index()).cloned().collect();
         let hard_state = raft.hard_state();
-        let mut log_is_known = found == shadow.log;
+        let mut log_is_known = found == shadow.log.after(covered);
         let mut hard_state_is_known = hard_state == shadow.hard_state;
-        let confirmed = (shadow.hard_state, shadow.log.last().map(|entry| entry.position));
+        let confirmed = (shadow.hard_state, shadow.log.last());
         let mut later = shadow.clone();
         for write in std::mem::take(&mut shadow.on_the_way) {
             // A write too large for one batch takes several; a crash in between keeps those that came first.
-            let cut_to =
-                write.truncate_from.map_or(later.log.len(), |from| usize::try_from(from.0 - 1).unwrap_or(usize::MAX));
+            let kept_to = write.restart_after.map_or_else(|| later.log.last(), |base| base).index;
+            let kept_to = write.truncate_from.map_or(kept_to, LogIndex::previous);
             later.take(write);
-            log_is_known |= found.len() >= cut_to && later.log.get(..found.len()) == Some(found.as_slice());
+            let whole = later.log.after(covered);
+            let kept = whole.iter().take_while(|entry| entry.position.index <= kept_to).count();
+            log_is_known |= found.len() >= kept && whole.get(..found.len()) == Some(found.as_slice());
             hard_state_is_known |= hard_state == later.hard_state;
         }
         if !log_is_known || !hard_state_is_known {
             let what = format!(
-                "n{} had confirmed {:?} with a log up to {:?}, and comes back with {hard_state:?} and a log up to {}",
+                "n{} had confirmed {:?} with a log up to {}, and comes back with {hard_state:?}, a snapshot up to {covered} \
+                 and a log up to {}",
                 node + 1,
                 confirmed.0,
                 confirmed.1,
@@ -132,7 +171,8 @@ impl Disks {
             return Err(Violation::new(CONFIRMED, what));
         }
         // What was found counts as confirmed from now on: recovery made it durable.
-        *shadow = Shadow { hard_state, log: found, is_formed: true, ..Shadow::default() };
+        let log = ShadowLog { base: covered, entries: found };
+        *shadow = Shadow { hard_state, log, is_formed: true, ..Shadow::default() };
         Ok(())
     }
 }

@@ -29,6 +29,7 @@ impl LeaderAppendOnly {
         }
         if let Some((term, last)) = *seen
             && term == raft.term()
+            && last.index >= raft.log().base().index
             && raft.log().position(last.index) != Some(last)
         {
             return Err(format!("n{} leads term {term} and no longer has its entry {last}", turn.node + 1));

@@ -17,7 +17,8 @@ impl LeaderCompleteness {
         }
         // With Log Matching, the last committed entry of an earlier term stands for all before it.
         let Some(last) = ledger.last_committed_before(raft.term()) else { return Ok(()) };
-        if raft.log().position(last.index) == Some(last) {
+        // What a snapshot covers is compared by the state it holds.
+        if last.index < raft.log().base().index || raft.log().position(last.index) == Some(last) {
             return Ok(());
         }
         let ours = raft.log().position(last.index).map_or(LogIndex(0), |position| position.index);

@@ -106,7 +106,11 @@ impl Ledger {
         let Some(raft) = turn.raft() else { return Ok(()) };
         let commit = raft.commit_index();
         let Some(compared) = self.compared.get(turn.node).copied() else { return Ok(()) };
-        for index in compared.0 + 1..=commit.0 {
+        let base = raft.log().base();
+        if base.index > compared {
+            self.check_covered(turn.node, base)?;
+        }
+        for index in compared.max(base.index).0 + 1..=commit.0 {
             let index = LogIndex(index);
             let entry = raft
                 .log()
@@ -130,6 +134,15 @@ impl Ledger {
             *compared = commit.max(*compared);
         }
         Ok(())
+    }
+
+    /// What a snapshot stands for must have been committed, as it says. (What it holds, `state_hash` compares.)
+    fn check_covered(&self, node: usize, base: LogPosition) -> Verdict {
+        let place = usize::try_from(base.index.0 - 1).unwrap_or(usize::MAX);
+        match self.entries.get(place).map(|entry| entry.position) {
+            Some(known) if known == base => Ok(()),
+            known => Err(format!("n{} has a snapshot up to {base}, where {known:?} was committed", node + 1)),
+        }
     }
 
     fn append(&mut self, entry: &Entry, term: Term, coverage: &mut Coverage) -> Verdict {

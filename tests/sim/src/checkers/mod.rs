@@ -23,7 +23,8 @@ pub(crate) mod state_hash;
 pub(crate) mod wgl;
 
 use raft_core::{Effect, Raft, RoleName, Term};
-use raft_node::{NodeEvent, Orders};
+use raft_node::{DiskJob, NodeEvent, Orders};
+use raftd::machine::KvMachine;
 
 use crate::coverage::{Count, Coverage};
 use crate::node::KvServer;
@@ -58,7 +59,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) node: usize,
     pub(crate) number: u64,
     pub(crate) server: &'a KvServer,
-    pub(crate) orders: &'a Orders,
+    pub(crate) orders: &'a Orders<KvMachine>,
 }
 
 impl Turn<'_> {
@@ -160,6 +161,12 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
     for event in &turn.orders.events {
         match event {
             NodeEvent::Formed { .. } => coverage.count(Count::Formed),
+            NodeEvent::SnapshotTaken { .. } => coverage.count(Count::SnapshotTaken),
+            NodeEvent::SnapshotNotTaken { .. } => coverage.count(Count::SnapshotNotTaken),
+            NodeEvent::SnapshotNotReceived { .. } => coverage.count(Count::SnapshotRejected),
+            NodeEvent::Protocol { effect: Effect::SnapshotInstalled { .. }, .. } => {
+                coverage.count(Count::SnapshotInstalled)
+            }
             NodeEvent::Protocol { effect: Effect::RoleChanged { to, reason, .. }, .. } => match (to, reason) {
                 (RoleName::Leader, _) => coverage.count(Count::Election),
                 (RoleName::Candidate, Reason::ChosenBy { .. }) => coverage.count(Count::ChosenSuccessor),
@@ -177,12 +184,17 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
             PeerMessage::Forward { .. } => coverage.count(Count::Forwarded),
             PeerMessage::Transfer { .. } => coverage.count(Count::TransferForwarded),
             PeerMessage::Raft(Message { body: Body::ReadIndex { .. }, .. }) => coverage.count(Count::FollowerRead),
+            PeerMessage::Raft(Message { body: Body::InstallSnapshot { .. }, .. }) => {
+                coverage.count(Count::SnapshotSent)
+            }
             PeerMessage::Raft(Message { body: Body::AppendEntriesReply(AppendResult::Mismatch { .. }), .. }) => {
                 coverage.count(Count::Mismatch)
             }
             _ => {}
         }
     }
+    let compactions = turn.orders.jobs.iter().filter(|job| matches!(job, DiskJob::Compact { .. })).count();
+    coverage.add(Count::Compaction, compactions as u64);
     let truncations = writes_in(&turn.orders.jobs).filter(|write| write.truncate_from.is_some()).count();
     coverage.add(Count::Truncation, truncations as u64);
 }
