@@ -41,7 +41,7 @@ pub(crate) fn up(place: &Place, options: &UpOptions) -> Result<ExitCode> {
     }
     let events = control::events(place)?;
     say(&format!(
-        "from another terminal: cargo xtask cluster status|kill|restart|pause|resume|down{}\n",
+        "from another terminal: cargo xtask cluster status|kill|restart|pause|resume|cut|isolate|heal|down{}\n",
         name_flag(place)
     ));
     if stdin().is_terminal() {
