@@ -248,7 +248,11 @@ fn a_leader_that_is_cut_off_is_replaced_and_follows_when_healed() {
     let local = Local::new("cuts");
     let front = local.up();
     let (old, [one, other]) = front.leader_and_followers();
-    assert!(local.done(&["cut", &format!("{old}-{one}")]).contains("cluster heal"));
+    assert!(
+        local
+            .done(&["cut", &format!("{old}-{one}")])
+            .contains(&format!("`cargo xtask cluster heal --name {}`", local.name))
+    );
     local.done(&["cut", &format!("{other}-{old}")]);
     front.ctl_of(&[one, other]).run(&["set", "k", "1"]).done();
     front.wait_until_deposed(old);

@@ -219,7 +219,8 @@ impl Supervisor {
     fn kill(&mut self, id: u64) -> Result<Reply> {
         let end = self.server(id)?.kill()?;
         self.tell(id, end);
-        Ok(done(id, &format!("is killed; `cargo xtask cluster restart {id}` starts it again on its data")))
+        let flag = self.place.name_flag();
+        Ok(done(id, &format!("is killed; `cargo xtask cluster restart {id}{flag}` starts it again on its data")))
     }
 
     fn restart(&mut self, id: u64) -> Result<Reply> {
@@ -236,7 +237,7 @@ impl Supervisor {
             self.server(id)?;
         }
         self.links.cut(cut)?;
-        let message = format!("{}; `cargo xtask cluster heal` mends all links", cut.effect());
+        let message = format!("{}; `cargo xtask cluster heal{}` mends all", cut.effect(), self.place.name_flag());
         Ok(Reply::Done { message })
     }
 
