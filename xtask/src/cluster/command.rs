@@ -1,4 +1,5 @@
-//! What another terminal can do to a running cluster: look, kill, restart, pause, resume, stop, remove.
+//! What another terminal can do to a running cluster: look, kill, restart, pause, resume, cut, heal, stop,
+//! remove.
 
 use std::process::ExitCode;
 
@@ -6,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::Target;
 use super::control::{self, ProcessState, Reply, Report, Request};
+use super::links::{self, Cut};
 use super::place::Place;
 use super::server::shown;
 use super::view::{self, View};
@@ -26,11 +28,22 @@ pub(crate) fn ask_node(place: &Place, request: Request) -> Result<ExitCode> {
 /// # Errors
 /// If there is no such node, or no leader to be killed.
 pub(crate) fn kill(place: &Place, target: Target) -> Result<ExitCode> {
-    let id = match target {
-        Target::Id(id) => id,
-        Target::Leader => view::look(&control::report(place)?)?.leader.context("the cluster has no leader just now")?,
-    };
-    ask_node(place, Request::Kill { id })
+    ask_node(place, Request::Kill { id: find(place, target)? })
+}
+
+/// Cuts a node off from all others.
+///
+/// # Errors
+/// If there is no such node, or no leader to be cut off.
+pub(crate) fn isolate(place: &Place, target: Target) -> Result<ExitCode> {
+    ask_node(place, Request::Cut { cut: Cut::Around(find(place, target)?) })
+}
+
+fn find(place: &Place, target: Target) -> Result<u64> {
+    match target {
+        Target::Id(id) => Ok(id),
+        Target::Leader => view::look(&control::report(place)?)?.leader.context("the cluster has no leader just now"),
+    }
 }
 
 /// Prints where the nodes are, whether they run, and what they say.
@@ -75,6 +88,9 @@ pub(crate) fn describe(place: &Place, report: &Report, view: &View) -> String {
         text += line.trim_end();
         let (data, log) = (shown(place.data_directory(node.id)), shown(place.log_file(node.id)));
         text += &format!("\n          data {data}  log {log}\n");
+    }
+    if let Some(cut) = links::in_words(&report.cut) {
+        text += &format!("  cut: {cut}\n");
     }
     text
 }

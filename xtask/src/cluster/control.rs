@@ -3,6 +3,7 @@
 //! [`Request::Events`] is the exception: its connection stays, and the supervisor writes an [`Event`] a line until it
 //! ends, which closes the connection.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -14,11 +15,12 @@ use anyhow::{Context, Result, bail};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::links::{Cut, Link};
 use super::place::Place;
 
 /// The socket's name in the cluster's folder.
 const SOCKET: &str = "control.sock";
-/// The longest line either side accepts. A report of nine nodes has about 4 KiB.
+/// The longest line either side accepts. A report of nine nodes, all cut off, has about 4 KiB.
 const MAX_LINE_BYTES: u64 = 64 * 1024;
 /// The supervisor waits so long for a request it was promised by a connection.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +42,11 @@ pub(crate) enum Request {
     Resume {
         id: u64,
     },
+    Cut {
+        cut: Cut,
+    },
+    /// Mend all that is cut.
+    Heal,
     Down,
     /// Live on without the lifeline, until [`Request::Down`].
     Detach,
@@ -61,6 +68,8 @@ pub(crate) struct Report {
     /// The client that was built together with the servers.
     pub(crate) raftctl: PathBuf,
     pub(crate) nodes: Vec<NodeReport>,
+    /// The links that are cut.
+    pub(crate) cut: BTreeSet<Link>,
 }
 
 /// One server as the supervisor sees it.
@@ -224,6 +233,11 @@ mod tests {
         write_line(&mut line, &Request::Kill { id: 2 }).unwrap();
         assert_eq!(String::from_utf8(line.clone()).unwrap(), "{\"request\":\"kill\",\"id\":2}\n");
         assert_eq!(read_line::<Request>(line.as_slice()).unwrap(), Request::Kill { id: 2 });
+        for cut in [Cut::Between(1, 2), Cut::OneWay(Link { from: 1, to: 2 }), Cut::Around(1)] {
+            let mut line = Vec::new();
+            write_line(&mut line, &Request::Cut { cut }).unwrap();
+            assert_eq!(read_line::<Request>(line.as_slice()).unwrap(), Request::Cut { cut });
+        }
         assert!(read_line::<Request>(&b""[..]).is_err());
         assert!(read_line::<Request>(&b"{\"request\":\"explode\"}\n"[..]).is_err());
     }

@@ -36,13 +36,13 @@ pub(crate) fn up(place: &Place, options: &UpOptions) -> Result<ExitCode> {
     say(&command::describe(place, &report, &view));
     if options.detach {
         supervisor.detach(place)?;
-        say(&format!("the nodes stay up; `cargo xtask cluster down{}` stops them\n", name_flag(place)));
+        say(&format!("the nodes stay up; `cargo xtask cluster down{}` stops them\n", place.name_flag()));
         return Ok(ExitCode::SUCCESS);
     }
     let events = control::events(place)?;
     say(&format!(
-        "from another terminal: cargo xtask cluster status|kill|restart|pause|resume|down{}\n",
-        name_flag(place)
+        "from another terminal: cargo xtask cluster status|kill|restart|pause|resume|cut|isolate|heal|down{}\n",
+        place.name_flag()
     ));
     if stdin().is_terminal() {
         say("Ctrl-D leaves and stops the nodes; their data stays\n");
@@ -59,10 +59,6 @@ pub(crate) fn up(place: &Place, options: &UpOptions) -> Result<ExitCode> {
 /// Prints; a reader that went away is no reason to stop a cluster.
 fn say(text: &str) {
     let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
-}
-
-fn name_flag(place: &Place) -> String {
-    if place.name() == "default" { String::new() } else { format!(" --name {}", place.name()) }
 }
 
 /// The supervisor's process and its lifeline. Dropped, it stops the cluster and waits until that is done.

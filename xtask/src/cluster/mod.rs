@@ -12,13 +12,18 @@
 //! pipe closes and the supervisor stops the servers. If the supervisor itself is killed, the kernel kills them. So no
 //! server outlives us, except where `--detach` asked for it.
 //!
+//! The servers do not dial each other but proxies in the supervisor, one for each directed link, so that links can be
+//! cut ([`links`], [`proxy`]).
+//!
 //! All that is kept lies in one folder ([`place`]); the supervisor holds its lock and serves the control socket
 //! ([`control`]) through which other terminals reach it.
 
 mod command;
 mod control;
 mod front;
+mod links;
 mod place;
+mod proxy;
 mod server;
 mod signals;
 mod supervisor;
@@ -29,6 +34,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Subcommand;
 
+use links::Cut;
 pub(crate) use server::{ServeArguments, serve};
 pub(crate) use supervisor::{SuperviseArguments, supervise};
 
@@ -78,17 +84,18 @@ enum Action {
     Down,
     /// Remove the data of a stopped cluster
     Rm,
-    /// Cut a link (not there yet)
+    /// Cut the way between two nodes: nothing arrives, and nobody is told
     Cut {
-        /// `A-B`
-        link: String,
+        /// `A-B` for both ways, `'A>B'` (in quotes, because of the shell) for what A sends to B
+        #[arg(value_name = "A-B")]
+        cut: Cut,
     },
-    /// Cut all links of a node (not there yet)
+    /// Cut a node off from all others, both ways; clients still reach it
     Isolate {
         /// A node's id, or `leader`
         node: Target,
     },
-    /// Mend all links (not there yet)
+    /// Mend all that is cut
     Heal,
 }
 
@@ -140,8 +147,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
         Some(Action::Resume { id }) => command::ask_node(&place, control::Request::Resume { id: *id }),
         Some(Action::Down) => command::ask_node(&place, control::Request::Down),
         Some(Action::Rm) => command::remove(&place),
-        Some(Action::Cut { .. } | Action::Isolate { .. } | Action::Heal) => {
-            anyhow::bail!("links cannot be cut yet; `pause` and `kill` are what there is to break a cluster with")
-        }
+        Some(Action::Cut { cut }) => command::ask_node(&place, control::Request::Cut { cut: *cut }),
+        Some(Action::Isolate { node }) => command::isolate(&place, *node),
+        Some(Action::Heal) => command::ask_node(&place, control::Request::Heal),
     }
 }

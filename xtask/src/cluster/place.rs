@@ -70,6 +70,11 @@ impl Place {
         &self.name
     }
 
+    /// What a command for this cluster ends with, for people to copy.
+    pub(crate) fn name_flag(&self) -> String {
+        if self.name == "default" { String::new() } else { format!(" --name {}", self.name) }
+    }
+
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }

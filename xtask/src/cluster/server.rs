@@ -14,6 +14,7 @@ use rustix::process::{
 };
 
 use super::control::ProcessState;
+use super::links::Links;
 use super::place::{Formation, Place};
 use super::signals::wait_readable;
 
@@ -97,16 +98,16 @@ impl Server {
         self.process.as_ref().map(|process| process.pidfd.as_fd())
     }
 
-    /// Starts the server on its data.
+    /// Starts the server on its data; it dials the ends of `links`.
     ///
     /// # Errors
     /// If it runs already, or its process cannot be made. What the server itself says goes to its log.
-    pub(crate) fn start(&mut self, place: &Place, formation: &Formation, raftd: &Path) -> Result<()> {
+    pub(crate) fn start(&mut self, place: &Place, formation: &Formation, links: &Links, raftd: &Path) -> Result<()> {
         if self.process.is_some() {
             bail!("node {} is running", self.id);
         }
         let mut child = self
-            .command(place, formation, raftd)?
+            .command(place, formation, links, raftd)?
             .spawn()
             .with_context(|| format!("node {} cannot be started", self.id))?;
         // The child is ours and not waited for, so its number cannot be another's yet.
@@ -122,7 +123,7 @@ impl Server {
         }
     }
 
-    fn command(&self, place: &Place, formation: &Formation, raftd: &Path) -> Result<Command> {
+    fn command(&self, place: &Place, formation: &Formation, links: &Links, raftd: &Path) -> Result<Command> {
         let data = place.data_directory(self.id);
         fs::create_dir_all(&data).with_context(|| format!("{} cannot be created", data.display()))?;
         let log_file = place.log_file(self.id);
@@ -135,6 +136,9 @@ impl Server {
         command.arg(super::SERVE).arg("--parent").arg(std::process::id().to_string()).arg("--").arg(raftd);
         command.arg("--id").arg(self.id.to_string()).arg("--data-dir").arg(data);
         command.arg("--listen").arg(&self.address).arg("--cluster").arg(formation.cluster_list());
+        if let Some(list) = links.dial_list(self.id) {
+            command.arg("--dial").arg(list);
+        }
         let stdout = log.try_clone().context("out of file descriptors")?;
         command.stdin(Stdio::null()).stdout(stdout).stderr(log);
         Ok(command)

@@ -57,10 +57,18 @@ fn pipe_of(signals: &[i32]) -> io::Result<UnixStream> {
 /// # Errors
 /// If the system cannot wait on one of them.
 pub(crate) fn wait_readable(sources: &[BorrowedFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
-    let timeout = timeout.map(|timeout| Timespec::try_from(timeout).expect("time-outs here are seconds"));
     let mut polled: Vec<PollFd<'_>> = sources.iter().map(|source| PollFd::new(source, PollFlags::IN)).collect();
+    wait_ready(&mut polled, timeout)
+}
+
+/// Waits until one of `polled` is ready for what it is polled for, or broken, at most for `timeout`; says which of them.
+///
+/// # Errors
+/// If the system cannot wait on one of them.
+pub(crate) fn wait_ready(polled: &mut [PollFd<'_>], timeout: Option<Duration>) -> io::Result<Vec<bool>> {
+    let timeout = timeout.map(|timeout| Timespec::try_from(timeout).expect("time-outs here are seconds"));
     loop {
-        match poll(&mut polled, timeout.as_ref()) {
+        match poll(polled, timeout.as_ref()) {
             Ok(_) => return Ok(polled.iter().map(|source| !source.revents().is_empty()).collect()),
             Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),

@@ -1,8 +1,9 @@
 //! The parent of a cluster's servers. It lives in a session of its own and ends, with all of them, when its lifeline
 //! closes or somebody asks for `down`.
 //!
-//! One thread, one loop, everything it waits for is a file descriptor: the lifeline, the control socket, and a pidfd
-//! for each server.
+//! One loop, and everything it waits for is a file descriptor: the lifeline, the control socket, and a pidfd for each
+//! server. The proxies of the links have a thread each and end with the process; it is the loop's thread that starts
+//! the servers, since the kernel ends a server with the thread that did.
 
 use std::fs::File;
 use std::io::stdin;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::control::{self, Event, NodeReport, Reply, Report, Request};
+use super::links::{Cut, Links};
 use super::place::{Formation, Place};
 use super::server::{End, Server};
 use super::signals::wait_readable;
@@ -68,6 +70,7 @@ struct Supervisor {
     raftd: PathBuf,
     raftctl: PathBuf,
     servers: Vec<Server>,
+    links: Links,
     /// Fronts that are told of servers' ends.
     watchers: Vec<UnixStream>,
     listener: UnixListener,
@@ -92,6 +95,7 @@ impl Supervisor {
         let lock = lock(&place)?;
         let formation = place.form(arguments.nodes)?;
         let listener = control::listen(&place)?;
+        let links = Links::open(&formation)?;
         let servers = formation.nodes.iter().map(|(id, address)| Server::new(*id, address.clone())).collect();
         let mut supervisor = Self {
             place,
@@ -99,6 +103,7 @@ impl Supervisor {
             raftd: arguments.raftd.clone(),
             raftctl: arguments.raftctl.clone(),
             servers,
+            links,
             watchers: Vec::new(),
             listener,
             attached: true,
@@ -107,7 +112,7 @@ impl Supervisor {
         };
         for server in &mut supervisor.servers {
             // If one fails, those before it end with us: the kernel kills them.
-            server.start(&supervisor.place, &supervisor.formation, &supervisor.raftd)?;
+            server.start(&supervisor.place, &supervisor.formation, &supervisor.links, &supervisor.raftd)?;
         }
         supervisor.log("started");
         Ok(supervisor)
@@ -193,6 +198,8 @@ impl Supervisor {
             Request::Restart { id } => self.restart(id),
             Request::Pause { id } => self.server(id).and_then(Server::pause).map(|()| done(id, "is paused")),
             Request::Resume { id } => self.server(id).and_then(Server::resume).map(|()| done(id, "goes on")),
+            Request::Cut { cut } => self.cut(cut),
+            Request::Heal => self.links.heal().map(|()| Reply::Done { message: "all links are whole".to_owned() }),
         };
         let reply = reply.unwrap_or_else(|error| Reply::Failed { message: format!("{error:#}") });
         if request != Request::Status {
@@ -212,23 +219,30 @@ impl Supervisor {
     fn kill(&mut self, id: u64) -> Result<Reply> {
         let end = self.server(id)?.kill()?;
         self.tell(id, end);
-        Ok(done(id, &format!("is killed; `cargo xtask cluster restart {id}` starts it again on its data")))
+        let flag = self.place.name_flag();
+        Ok(done(id, &format!("is killed; `cargo xtask cluster restart {id}{flag}` starts it again on its data")))
     }
 
     fn restart(&mut self, id: u64) -> Result<Reply> {
-        let (place, formation, raftd) = (self.place.clone(), self.formation.clone(), self.raftd.clone());
-        let server = self.server(id)?;
+        let server = find(&mut self.servers, id)?;
         server.ask_to_stop();
         let end = server.finish_stop(Server::stop_deadline())?;
-        server.start(&place, &formation, &raftd)?;
+        server.start(&self.place, &self.formation, &self.links, &self.raftd)?;
         end.into_iter().for_each(|end| self.tell(id, end));
         Ok(done(id, "is started"))
     }
 
+    fn cut(&mut self, cut: Cut) -> Result<Reply> {
+        for id in cut.nodes() {
+            self.server(id)?;
+        }
+        self.links.cut(cut)?;
+        let message = format!("{}; `cargo xtask cluster heal{}` mends all", cut.effect(), self.place.name_flag());
+        Ok(Reply::Done { message })
+    }
+
     fn server(&mut self, id: u64) -> Result<&mut Server> {
-        let known: Vec<String> = self.servers.iter().map(|server| server.id().to_string()).collect();
-        let found = self.servers.iter_mut().find(|server| server.id() == id);
-        found.ok_or_else(|| anyhow!("there is no node {id}; the nodes are {}", known.join(", ")))
+        find(&mut self.servers, id)
     }
 
     fn report(&self) -> Report {
@@ -237,7 +251,11 @@ impl Supervisor {
             address: server.address().to_owned(),
             process: server.state(),
         };
-        Report { raftctl: self.raftctl.clone(), nodes: self.servers.iter().map(report).collect() }
+        Report {
+            raftctl: self.raftctl.clone(),
+            nodes: self.servers.iter().map(report).collect(),
+            cut: self.links.all_cut(),
+        }
     }
 
     /// Stops all servers: asks all first, so that they stop together.
@@ -257,6 +275,12 @@ impl Supervisor {
     fn log(&self, what: &str) {
         eprintln!("[{:>10.3} s] {what}", self.began.elapsed().as_secs_f64());
     }
+}
+
+fn find(servers: &mut [Server], id: u64) -> Result<&mut Server> {
+    let known: Vec<String> = servers.iter().map(|server| server.id().to_string()).collect();
+    let found = servers.iter_mut().find(|server| server.id() == id);
+    found.ok_or_else(|| anyhow!("there is no node {id}; the nodes are {}", known.join(", ")))
 }
 
 fn done(id: u64, what: &str) -> Reply {
