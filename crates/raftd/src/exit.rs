@@ -108,7 +108,7 @@ impl From<OpenError> for RunError {
             }
             // Only where nothing may be made: then it is the flag that is wrong.
             OpenError::NotInitialised { .. } => Self::Usage(error.to_string()),
-            OpenError::Io { .. } | OpenError::Write(_) => Self::failed(error),
+            OpenError::Io { .. } | OpenError::Write(_) | OpenError::Snapshot(_) => Self::failed(error),
             other => Self::failed(other),
         }
     }

@@ -249,10 +249,7 @@ impl Run {
                 self.cluster.step(id, Input::Unreachable { peer });
             }
             Action::Transfer => self.transfer(),
-            Action::Snapshot => {
-                let id = self.any_node();
-                self.cluster.take_snapshot(id);
-            }
+            Action::Snapshot => self.snapshot(),
             Action::Pause => {
                 let (id, steps) = (self.any_node(), self.below(1_000));
                 self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
@@ -261,6 +258,11 @@ impl Run {
     }
 
     /// To anybody, itself and the dead included, or to whom the leader chooses.
+    fn snapshot(&mut self) {
+        let id = self.any_node();
+        self.cluster.take_snapshot(id);
+    }
+
     fn transfer(&mut self) {
         let (id, to) = (self.any_node(), self.any_node());
         let id = self.cluster.leader().unwrap_or(id);

@@ -151,7 +151,7 @@ impl Disks {
         let mut later = shadow.clone();
         for write in std::mem::take(&mut shadow.on_the_way) {
             // A write too large for one batch takes several; a crash in between keeps those that came first.
-            let kept_to = write.restart_after.map_or_else(|| later.log.last(), |base| base).index;
+            let kept_to = write.restart_after.unwrap_or_else(|| later.log.last()).index;
             let kept_to = write.truncate_from.map_or(kept_to, LogIndex::previous);
             later.take(write);
             let whole = later.log.after(covered);
