@@ -183,7 +183,7 @@ impl Cluster {
         let seed = self.seed ^ (id.as_u64() << 32) ^ incarnation.0;
         let mut protocol = raft_core::Config::new(id, incarnation, seed);
         // So that a snapshot takes several, and a follower soon needs one.
-        (protocol.snapshot_chunk_bytes, protocol.log_tail_bytes) = (700, 300);
+        (protocol.snapshot_chunk_bytes, protocol.log_tail_bytes) = (700, 100);
         let config = ReplicaConfig { disk, listed, protocol, snapshot_threshold_bytes: self.snapshot_threshold_bytes };
         let files = Snapshots::new(self.servers[&id].disk.clone(), storage.identity());
         let mut snapshots = SnapshotWorker::new(files);
