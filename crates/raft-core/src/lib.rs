@@ -12,6 +12,8 @@
 //! - `Send`: send it; losing it is allowed.
 //! - `Write`: write it after the writes before it; then step with `Persisted(number)`.
 //! - `Committed`: apply [`Raft::log`]'s entries up to it.
+//! - `SendSnapshot`, `StoreChunk`, `SnapshotInstalled`: read, store, restore a snapshot (§5); `Compacted`: the disk may
+//!   forget the log up to there. A driver that never says `SnapshotTaken` never sees them.
 //! - step with `Tick` when [`Raft::next_wakeup`] is reached;
 //! - step with `Message`, `Propose` and `Read` as they arrive.
 //!
@@ -25,6 +27,7 @@
 //! | 3.6.2 | commit only by entries of the own term | `replication::advance_commit` |
 //! | 3.8 | persisted state before replies | `durability` |
 //! | 3.10 | leadership transfer | `transfer` |
+//! | 5 | snapshots, log compaction | `snapshot`, `log` |
 //! | 4.1 | the configuration is the latest in the log | `membership` |
 //! | 4.2.3 | nobody disturbs a cluster that has a leader | `election::hears_leader`, `raft::compare_terms` |
 //! | 6.2 | a leader without a majority steps down | `replication::handle_heartbeat_timeout` |
@@ -33,7 +36,7 @@
 //! | 10.2.1 | writing in parallel, pipelining | `replication`, `progress` |
 //!
 //! # Caveats
-//! - The log lives in memory as a whole: snapshots and compaction (§5) are to come.
+//! - The log lives in memory, from where the latest snapshot allows it to begin.
 //! - The configuration is the one the cluster was formed with: changes (§4) are to come.
 //! - Heartbeats are a message of their own, not empty AppendEntries, so that they can use another connection.
 #![no_std]

@@ -92,6 +92,8 @@ fn node_config(config: &Config) -> NodeConfig {
     node.heartbeat_interval = timers.heartbeat_interval;
     node.segment_size_bytes = config.segment_size_bytes();
     node.snapshot_threshold_bytes = config.snapshot_threshold_bytes();
+    // A tail as long as the threshold would leave nothing to compact.
+    node.log_tail_bytes = node.log_tail_bytes.min(to_usize(config.snapshot_threshold_bytes() / 2));
     node.limits = Limits {
         max_clients: to_usize(limits.connections),
         max_requests_in_flight: to_usize(limits.requests_in_flight),
