@@ -69,7 +69,7 @@ struct Members<'a>(&'a Configuration);
 
 impl fmt::Display for Members<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let members = self.0.members.iter();
+        let members = self.0.members();
         let members: Vec<String> = members
             .map(|(id, member)| format!("{}={}/{}", id.as_u64(), member.address.escape_debug(), member.disk))
             .collect();

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    AppendResult, Body, Effect, Entry, LogIndex, LogPosition, Message, NodeId, Raft, ReadId, Refusal, RoleName, Term,
-    Verdict,
+    AppendResult, Body, Configuration, Effect, Entry, Half, LogIndex, LogPosition, Message, NodeId, Payload, Raft,
+    ReadId, Refusal, RoleName, Term, Verdict,
 };
 
 use crate::cluster::Node;
@@ -63,6 +63,9 @@ impl Safety {
                 self.reads.remove(&(id, *read)).expect("each read is answered once");
             }
             Effect::Write(_)
+            | Effect::ChangeAccepted { .. }
+            | Effect::ChangeRefused { .. }
+            | Effect::ConfigurationChanged { .. }
             | Effect::SendSnapshot { .. }
             | Effect::StoreChunk { .. }
             | Effect::SnapshotInstalled { .. }
@@ -130,9 +133,26 @@ impl Safety {
                 assert_eq!(known, entry, "{} commits another entry", raft.id());
                 continue;
             }
-            let holders = nodes.values().filter(|node| node.disk.has(entry.position)).count();
-            assert!(holders * 2 > nodes.len(), "{entry} is committed by {} on {holders} disks", raft.id());
+            check_held(nodes, raft, entry.position);
             self.committed.push((entry.clone(), raft.term()));
+        }
+    }
+
+    /// A configuration in effect is the latest in the log, and follows from the one before: the voters change through a
+    /// joint step, and a change begins after the one before is committed (§4.1, §4.3).
+    pub(crate) fn check_configuration(&self, raft: &Raft) {
+        let configurations = configurations(raft);
+        let latest = configurations.last().map(|(_, configuration)| *configuration);
+        assert!(latest.is_none_or(|latest| latest == raft.configuration()), "{}: not the latest in the log", raft.id());
+        if self.is_deceived {
+            return;
+        }
+        for pair in configurations.windows(2) {
+            let [(first, before), (_, after)] = pair else { unreachable!() };
+            assert!(*first <= self.committed_index(), "a change at {first} is not committed: {before}, then {after}");
+            let voters = |configuration: &Configuration, half| configuration.voters_in(half).collect::<Vec<_>>();
+            assert_eq!(voters(before, Half::New), voters(after, Half::Old), "{before} leads to {after} at once");
+            assert!(!(before.is_joint() && after.is_joint()), "{before} leads to another joint one: {after}");
         }
     }
 
@@ -150,6 +170,37 @@ impl Safety {
             }
         }
     }
+}
+
+/// The configurations in a server's log, with the index of each.
+fn configurations(raft: &Raft) -> Vec<(LogIndex, &Configuration)> {
+    let log = raft.log();
+    log.range(log.base().index.next(), log.last_index())
+        .filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.position.index, configuration)),
+            Payload::Noop | Payload::Command(_) => None,
+        })
+        .collect()
+}
+
+/// What is committed is on the disks of a majority of both halves of a configuration that was in effect while it was
+/// counted: the leader's, or the one before, which it may have left in the same step.
+fn check_held(nodes: &BTreeMap<NodeId, Node>, raft: &Raft, position: LogPosition) {
+    let holds = |id: NodeId| nodes.get(&id).is_some_and(|node| node.disk.has(position));
+    let suffices = |configuration: &Configuration| {
+        Half::BOTH.into_iter().all(|half| {
+            let (all, held) = (configuration.voters_in(half), configuration.voters_in(half).filter(|&id| holds(id)));
+            held.count() * 2 > all.count()
+        })
+    };
+    let configurations = configurations(raft);
+    let before = configurations.iter().rev().nth(1).map(|(_, configuration)| *configuration);
+    assert!(
+        suffices(raft.configuration()) || before.is_some_and(suffices),
+        "{position} is committed by {} and not held by a majority of {}",
+        raft.id(),
+        raft.configuration()
+    );
 }
 
 /// Rule 1: no message names a term, a vote or a position that is not on its sender's disk.
