@@ -19,6 +19,7 @@ use crate::input::ProposalId;
 use crate::member_change::{ChangeRefusal, MemberChange};
 use crate::message::Body;
 use crate::progress::Progress;
+use crate::quorum;
 use crate::replication::{self, Leader};
 use crate::role::Next;
 use crate::shared::Shared;
@@ -78,7 +79,19 @@ fn judge(shared: &Shared, leader: &Leader, changes: &[MemberChange]) -> Result<C
             check_caught_up(shared, leader, id)?;
         }
     }
+    check_heard(shared, leader, &configuration)?;
     Ok(configuration)
+}
+
+/// Whether those that must commit C_old,new and C_new are there: a joint configuration cannot be taken back.
+fn check_heard(shared: &Shared, leader: &Leader, configuration: &Configuration) -> Result<(), ChangeRefusal> {
+    let heard_at = |id| match leader.progress.get(&id) {
+        Some(progress) => progress.heard,
+        None => shared.now,
+    };
+    let heard = quorum::reached_by_quorum(configuration, heard_at).unwrap_or(shared.now);
+    let is_silent = shared.now.since(heard) >= shared.config.election_timeout_min;
+    if configuration.is_joint() && is_silent { Err(ChangeRefusal::MajoritySilent) } else { Ok(()) }
 }
 
 /// Whether a change may begin at all.
@@ -188,6 +201,7 @@ pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader)
     // Those that shall become voters were counted as voters when they came, so there is room.
     if !ready.is_empty()
         && let Ok(configuration) = current.changed_by(&ready)
+        && check_heard(shared, leader, &configuration).is_ok()
     {
         append_configuration(shared, leader, configuration);
     }

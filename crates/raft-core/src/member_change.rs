@@ -99,6 +99,9 @@ pub enum ChangeRefusal {
         /// The learner.
         id: NodeId,
     },
+    /// A majority of the old voters, or of the new, was not heard within the shortest election timeout: the change could
+    /// not be finished, and no other begun.
+    MajoritySilent,
     /// Nobody would vote.
     NoVoterLeft,
     /// More than [`MAX_VOTERS`], with the learners that shall become voters.
@@ -126,6 +129,7 @@ impl fmt::Display for ChangeRefusal {
             Self::NotYetALearner { id } => write!(f, "{id} must be a learner first; promote it once it has caught up"),
             Self::NotCaughtUp { id, behind } => write!(f, "{id} still lacks {behind} entries; ask again later"),
             Self::Silent { id } => write!(f, "{id} is not heard; start it, or look at its network"),
+            Self::MajoritySilent => f.write_str("too few of those that would vote are heard; start them first"),
             Self::NoVoterLeft => f.write_str("nobody would vote"),
             Self::TooManyVoters => write!(f, "more than {MAX_VOTERS} would vote; remove one first"),
             Self::TooManyLearners => write!(f, "more than {MAX_LEARNERS} would be learners; remove one first"),
