@@ -13,7 +13,7 @@ use raft_core::{Config, DiskId, Effect, Input, LogIndex, MemberChange, NodeId};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
-use crate::cluster::{Cluster, member, n};
+use crate::cluster::{Cluster, member_on, n};
 use crate::safety::Safety;
 
 /// How many runs, and how long each.
@@ -44,11 +44,12 @@ enum Action {
     Transfer,
     Snapshot,
     Change,
+    Wipe,
     Pause,
 }
 
 /// Each action with its usual weight. Each run varies them: what is rare on average is common somewhere.
-const ACTIONS: [(Action, u64); 19] = [
+const ACTIONS: [(Action, u64); 20] = [
     (Action::Deliver, 500),
     (Action::DeliverOutOfOrder, 20),
     (Action::Drop, 10),
@@ -67,6 +68,7 @@ const ACTIONS: [(Action, u64); 19] = [
     (Action::Transfer, 3),
     (Action::Snapshot, 40),
     (Action::Change, 40),
+    (Action::Wipe, 4),
     (Action::Pause, 5),
 ];
 
@@ -81,6 +83,10 @@ struct Run {
     trace: DefaultHasher,
     snapshots_installed: u64,
     changes_accepted: u64,
+    /// A server that lost its disk and is no voter with the new one yet (rule 2). One at a time, of those that a majority
+    /// can do without; and as long as it lasts nobody asks for another change, as no operator should.
+    wiped: Option<(NodeId, DiskId)>,
+    disks_wiped: u64,
     last_events: Vec<String>,
 }
 
@@ -93,6 +99,7 @@ struct Outcome {
     reads_answered: u64,
     snapshots_installed: u64,
     changes_accepted: u64,
+    disks_wiped: u64,
 }
 
 impl Run {
@@ -123,6 +130,8 @@ impl Run {
             trace: DefaultHasher::new(),
             snapshots_installed: 0,
             changes_accepted: 0,
+            wiped: None,
+            disks_wiped: 0,
             last_events: Vec::new(),
         }
     }
@@ -186,6 +195,7 @@ impl Run {
 
     fn act(&mut self) {
         self.pass_pause();
+        self.note_replaced();
         match self.any_action() {
             Action::Deliver => {
                 if let Some((to, from)) = self.any_busy_link() {
@@ -260,10 +270,8 @@ impl Run {
             Action::Transfer => self.transfer(),
             Action::Snapshot => self.snapshot(),
             Action::Change => self.change(),
-            Action::Pause => {
-                let (id, steps) = (self.any_node(), self.below(1_000));
-                self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
-            }
+            Action::Wipe => self.wipe(),
+            Action::Pause => self.pause(),
         }
     }
 
@@ -273,18 +281,55 @@ impl Run {
         self.cluster.take_snapshot(id);
     }
 
+    fn pause(&mut self) {
+        let (id, steps) = (self.any_node(), self.below(1_000));
+        self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
+    }
+
     /// One or two wishes about anybody, members and strangers, asked of the leader.
     fn change(&mut self) {
         let count = self.below(2) + 1;
-        let changes = (0..count).map(|_| self.any_change()).collect();
+        let changes = match self.wiped {
+            Some((id, disk)) => vec![MemberChange::Replace { id, member: member_on(id, disk) }],
+            None => (0..count).map(|_| self.any_change()).collect(),
+        };
         let asked = self.cluster.leader().filter(|&leader| !self.is_paused(leader));
         let id = asked.unwrap_or_else(|| self.any_node());
         self.cluster.change(id, changes);
     }
 
+    /// Takes a voter's disk, if all members agree on who votes and the others are a majority.
+    fn wipe(&mut self) {
+        let (id, Some(leader)) = (self.any_node(), self.cluster.leader()) else { return };
+        let raft = self.cluster.raft(leader);
+        let (configuration, index) = (raft.configuration(), raft.configuration_index());
+        let agree = self.cluster.members().into_iter().all(|id| self.cluster.raft(id).configuration_index() == index);
+        let disk = self.cluster.nodes[&id].config.disk;
+        let is_voter = configuration.has(id, disk) && configuration.is_voter(id);
+        if self.wiped.is_none() && self.cluster.is_settled() && agree && is_voter && configuration.voters().count() > 2
+        {
+            let disk = DiskId(disk.0 + 100);
+            self.cluster.start_new(id, disk);
+            self.wiped = Some((id, disk));
+            self.disks_wiped += 1;
+        }
+    }
+
+    /// Whether the server that lost its disk votes again.
+    fn note_replaced(&mut self) {
+        if let (Some((id, disk)), Some(leader)) = (self.wiped, self.cluster.leader()) {
+            let configuration = self.cluster.raft(leader).configuration();
+            if configuration.has(id, disk) && self.cluster.is_settled() && configuration.is_voter(id) {
+                self.wiped = None;
+            }
+        }
+    }
+
     fn any_change(&mut self) -> MemberChange {
         let ids = self.cluster.ids();
         let id = ids[self.below(ids.len())];
+        let disk = self.cluster.nodes[&id].config.disk;
+        let member = |id| member_on(id, disk);
         match self.below(6) {
             0 => MemberChange::Promote { id },
             1 => MemberChange::Demote { id },
@@ -316,6 +361,7 @@ impl Run {
     fn heal_and_agree(&mut self) {
         self.paused = None;
         self.cluster.heal();
+        self.replace_wiped();
         let hands_over = |cluster: &Cluster| cluster.nodes.values().any(|node| node.raft.transfers_to().is_some());
         self.pass_time_until("everybody agrees, and no change is under way", |cluster| {
             cluster.agrees() && cluster.is_settled() && !hands_over(cluster)
@@ -329,6 +375,25 @@ impl Run {
         self.pass_time_until("a write is committed and each node answers a read", |cluster| {
             cluster.safety.committed_index() == committed && cluster.safety.reads_answered >= answered
         });
+    }
+
+    /// Asks for the new disk to be taken in until it is.
+    fn replace_wiped(&mut self) {
+        let mut time = Duration::ZERO;
+        self.note_replaced();
+        while let Some((id, disk)) = self.wiped {
+            assert!(time < 2 * TIME_TO_AGREE, "{id} does not vote again after {} ms", time.as_millis());
+            if let Some(leader) = self.cluster.leader() {
+                self.cluster.change(leader, vec![MemberChange::Replace { id, member: member_on(id, disk) }]);
+            }
+            for _ in 0..4 {
+                self.cluster.ids().into_iter().for_each(|id| self.cluster.pass_time(id, Duration::from_millis(5)));
+                self.cluster.stabilize();
+            }
+            self.note_events();
+            self.note_replaced();
+            time += Duration::from_millis(20);
+        }
     }
 
     fn pass_time_until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
@@ -362,6 +427,7 @@ impl Run {
             reads_answered: self.cluster.safety.reads_answered,
             snapshots_installed: self.snapshots_installed,
             changes_accepted: self.changes_accepted,
+            disks_wiped: self.disks_wiped,
         }
     }
 }
@@ -382,6 +448,7 @@ fn many_seeds() {
         total.reads_answered += outcome.reads_answered;
         total.snapshots_installed += outcome.snapshots_installed;
         total.changes_accepted += outcome.changes_accepted;
+        total.disks_wiped += outcome.disks_wiped;
     }
     // Runs in which nothing happens would show nothing.
     assert!(total.leaders_elected as u64 > 2 * SEEDS, "{total:?}");
@@ -389,6 +456,7 @@ fn many_seeds() {
     assert!(total.reads_answered > 10 * SEEDS, "{total:?}");
     assert!(total.snapshots_installed > SEEDS / 4, "{total:?}");
     assert!(total.changes_accepted > 2 * SEEDS, "{total:?}");
+    assert!(total.disks_wiped > SEEDS / 4, "{total:?}");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    AppendResult, Body, Configuration, Effect, Entry, Half, LogIndex, LogPosition, Message, NodeId, Payload, Raft,
-    ReadId, Refusal, RoleName, Term, Verdict,
+    AppendResult, Body, Configuration, DiskId, Effect, Entry, Half, LogIndex, LogPosition, Message, NodeId, Payload,
+    Raft, ReadId, Refusal, RoleName, Term, Verdict,
 };
 
 use crate::cluster::Node;
@@ -16,7 +16,7 @@ use crate::disk::Disk;
 pub(crate) struct Safety {
     leaders: BTreeMap<Term, NodeId>,
     /// Every vote that ever left a server, its own among them.
-    votes: BTreeMap<(NodeId, Term), NodeId>,
+    votes: BTreeMap<(NodeId, DiskId, Term), NodeId>,
     /// Every entry that was ever committed anywhere, from index 1, and the first term in which it was.
     committed: Vec<(Entry, Term)>,
     /// Of each read under way: what was committed anywhere when it began.
@@ -46,7 +46,7 @@ impl Safety {
         match effect {
             Effect::Send { to, message } => {
                 check_durable(node, *to, message);
-                self.check_vote(id, *to, message);
+                self.check_vote((id, node.config.disk), *to, message);
             }
             Effect::Committed { index } if !self.is_deceived => self.check_committed(nodes, &node.raft, *index),
             Effect::RoleChanged { to: RoleName::Leader, .. } if !self.is_deceived => self.check_elected(&node.raft),
@@ -81,7 +81,7 @@ impl Safety {
     }
 
     /// One vote a term and server, across restarts (§3.4).
-    fn check_vote(&mut self, from: NodeId, to: NodeId, message: &Message) {
+    fn check_vote(&mut self, (from, disk): (NodeId, DiskId), to: NodeId, message: &Message) {
         let chosen = match &message.body {
             Body::RequestVote { .. } => from,
             Body::RequestVoteReply { verdict: Verdict::Granted } => to,
@@ -98,7 +98,7 @@ impl Safety {
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => return,
         };
-        let first = *self.votes.entry((from, message.term)).or_insert(chosen);
+        let first = *self.votes.entry((from, disk, message.term)).or_insert(chosen);
         assert_eq!(first, chosen, "{from} votes twice in term {}", message.term);
     }
 
@@ -186,8 +186,12 @@ fn configurations(raft: &Raft) -> Vec<(LogIndex, &Configuration)> {
 /// What is committed is on the disks of a majority of both halves of a configuration that was in effect while it was
 /// counted: the leader's, or the one before, which it may have left in the same step.
 fn check_held(nodes: &BTreeMap<NodeId, Node>, raft: &Raft, position: LogPosition) {
-    let holds = |id: NodeId| nodes.get(&id).is_some_and(|node| node.disk.has(position));
     let suffices = |configuration: &Configuration| {
+        // A disk that is gone held it when it said so; its vote is gone as well (rule 2).
+        let holds = |id: NodeId| {
+            let node = &nodes[&id];
+            !configuration.has(id, node.config.disk) || node.disk.has(position)
+        };
         Half::BOTH.into_iter().all(|half| {
             let (all, held) = (configuration.voters_in(half), configuration.voters_in(half).filter(|&id| holds(id)));
             held.count() * 2 > all.count()
