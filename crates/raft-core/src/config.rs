@@ -3,7 +3,8 @@
 use core::fmt;
 use core::time::Duration;
 
-use crate::types::{Configuration, Entry, HardState, Incarnation, LogIndex, LogPosition, NodeId, Snapshot, Term};
+use crate::configuration::Configuration;
+use crate::types::{DiskId, Entry, HardState, Incarnation, LogIndex, LogPosition, NodeId, Snapshot, Term};
 
 use alloc::vec::Vec;
 
@@ -12,6 +13,8 @@ use alloc::vec::Vec;
 pub struct Config {
     /// This server.
     pub id: NodeId,
+    /// Its disk: it is a member only where a configuration names both (rule 2).
+    pub disk: DiskId,
     /// Which start of its data directory this is (rule 3).
     pub incarnation: Incarnation,
     /// T: the shortest election timeout. Also for how long a follower that heard its leader grants no vote (§4.2.3).
@@ -41,9 +44,10 @@ impl Config {
     /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight, a tail of
     /// 8 MiB, snapshots in chunks of 1 MiB, 128 MiB of them a second.
     #[must_use]
-    pub const fn new(id: NodeId, incarnation: Incarnation, seed: u64) -> Self {
+    pub const fn new(id: NodeId, disk: DiskId, incarnation: Incarnation, seed: u64) -> Self {
         Self {
             id,
+            disk,
             incarnation,
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),

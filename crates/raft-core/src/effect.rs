@@ -6,7 +6,9 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::configuration::Configuration;
 use crate::input::ProposalId;
+use crate::member_change::ChangeRefusal;
 use crate::message::{Message, ReadId, ReadRound};
 use crate::types::{LogIndex, LogPosition, NodeId, Term};
 use crate::write::Write;
@@ -80,6 +82,30 @@ pub enum Effect {
         id: ProposalId,
         /// Who leads, as far as it knows.
         leader: Option<NodeId>,
+    },
+    /// The change is in this leader's log, and in effect: the new configuration, or C_old,new if voters change. Once
+    /// that entry is committed it will be carried out, by whoever leads: watch [`crate::Raft::configuration`]. A change
+    /// that changes nothing is accepted with a position that is committed already.
+    ChangeAccepted {
+        /// The change.
+        id: ProposalId,
+        /// Where its first configuration stands.
+        position: LogPosition,
+    },
+    /// Nothing was changed.
+    ChangeRefused {
+        /// The change.
+        id: ProposalId,
+        /// Why.
+        reason: ChangeRefusal,
+    },
+    /// Another configuration is in effect at this server: its entry was appended, or that of a later one truncated
+    /// (§4.1).
+    ConfigurationChanged {
+        /// Its entry; 0 for the one the server began with.
+        index: LogIndex,
+        /// What it says.
+        configuration: Configuration,
     },
     /// The read may be answered from the state machine once that has applied `index`.
     ReadReady {
@@ -170,6 +196,11 @@ pub enum Reason {
         /// Who.
         leader: NodeId,
     },
+    /// This leader is no voter of the configuration that is committed now (§4.2.2).
+    NoLongerVoter {
+        /// The configuration's entry.
+        index: LogIndex,
+    },
     /// This leader has not heard a majority for the longest election timeout (§6.2).
     QuorumLost {
         /// For how long.
@@ -216,7 +247,8 @@ pub enum TransferFailure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Misbehaviour {
-    /// The sender is no member of the configuration.
+    /// The sender answers, or asks, as only members do, and is not (or no longer) one: by id, or with this disk. Or it
+    /// uses our own id.
     NotAMember,
     /// A term beyond [`Term::MAX_ACCEPTED`].
     ImpossibleTerm,
@@ -270,6 +302,7 @@ impl fmt::Display for Reason {
             Self::VotesRefused => f.write_str("a majority refused"),
             Self::HigherTerm { seen_at, term } => write!(f, "{seen_at} is in term {term}"),
             Self::LeaderHeard { leader } => write!(f, "{leader} leads"),
+            Self::NoLongerVoter { index } => write!(f, "configuration {index} gives it no vote"),
             Self::QuorumLost { silence } => write!(f, "no majority heard for {} ms", silence.as_millis()),
         }
     }
@@ -333,6 +366,9 @@ impl fmt::Display for Effect {
                 write!(f, "proposal #{} refused: {leader} leads", id.0)
             }
             Self::ProposalRefused { id, leader: None } => write!(f, "proposal #{} refused: no leader", id.0),
+            Self::ChangeAccepted { id, position } => write!(f, "change #{} accepted at {position}", id.0),
+            Self::ChangeRefused { id, reason } => write!(f, "change #{} refused: {reason}", id.0),
+            Self::ConfigurationChanged { index, configuration } => write!(f, "configuration {index}: {configuration}"),
             Self::ReadReady { id, index } => write!(f, "read #{} ready at {index}", id.0),
             Self::ReadFailed { id, reason } => write!(f, "read #{} failed: {reason}", id.0),
             Self::RoleChanged { from, to, reason } => write!(f, "{from} → {to}: {reason}"),

@@ -15,7 +15,7 @@ use crate::quorum::{Tally, Votes};
 use crate::reads::FollowerReads;
 use crate::role::{Candidate, Follower, Next, PreCandidate, Role};
 use crate::shared::Shared;
-use crate::types::{LogPosition, NodeId, Term};
+use crate::types::{DiskId, LogPosition, NodeId, Term};
 
 // --- becoming ----------------------------------------------------------------------------------------------------
 
@@ -36,7 +36,7 @@ pub(crate) fn become_pre_candidate(shared: &mut Shared) -> (PreCandidate, Next) 
     shared.last_poll = poll;
     let mut votes = Votes::default();
     votes.record(shared.id(), true);
-    shared.send_to_peers(&Body::PreVote { poll, last_log: shared.log.last_position() });
+    shared.send_to_voters(&Body::PreVote { poll, last_log: shared.log.last_position() });
     let next = after_pre_vote(shared, &votes);
     (PreCandidate { poll, votes, election_deadline: shared.random_election_deadline() }, next)
 }
@@ -46,15 +46,16 @@ pub(crate) fn become_pre_candidate(shared: &mut Shared) -> (PreCandidate, Next) 
 pub(crate) fn become_candidate(shared: &mut Shared, is_transfer: bool) -> Candidate {
     shared.advance_term(shared.current_term().next());
     shared.vote_for(shared.id());
-    shared.send_to_peers(&Body::RequestVote { last_log: shared.log.last_position(), is_transfer });
+    shared.send_to_voters(&Body::RequestVote { last_log: shared.log.last_position(), is_transfer });
     Candidate { votes: Votes::default(), election_deadline: shared.random_election_deadline() }
 }
 
 // --- timeouts ----------------------------------------------------------------------------------------------------
 
-/// A follower that heard no leader for its election timeout stands, if it is a voter (§3.4).
+/// A follower that heard no leader for its election timeout stands, if it is a voter (§3.4), or may be needed as one
+/// (§4.2.2).
 pub(crate) fn handle_follower_timeout(shared: &mut Shared, follower: &mut Follower) -> Next {
-    if shared.is_voter() {
+    if shared.may_stand() {
         Next::PreCandidate { reason: Reason::NoLeader { silence: shared.now.since(follower.waiting_since) } }
     } else {
         follower.election_deadline = shared.random_election_deadline();
@@ -80,16 +81,20 @@ pub(crate) fn hears_leader(shared: &Shared, role: &Role) -> bool {
 }
 
 /// Answers a pre-candidate (§9.6). Nothing is promised and nothing changes: many may get a yes.
+///
+/// Whether it is a voter here does not matter (§4.1): it counts by its own configuration, which may be later than ours.
+/// One that this configuration has left out is told so where it would have been refused anyway.
 pub(crate) fn handle_pre_vote(
     shared: &mut Shared,
     role: &Role,
-    from: NodeId,
+    (from, disk): (NodeId, DiskId),
     term: Term,
     poll: Poll,
     last_log: LogPosition,
 ) {
     let verdict = if hears_leader(shared, role) {
-        Verdict::Refused(Refusal::HearsLeader)
+        let is_left_out = shared.membership.has_left_out(from, disk, shared.commit_index());
+        Verdict::Refused(if is_left_out { Refusal::NotAMember } else { Refusal::HearsLeader })
     } else if term < shared.current_term() {
         // The term it would stand in is not beyond ours. Our reply tells it our term, so that it can catch up.
         Verdict::Refused(Refusal::StaleTerm)
@@ -143,7 +148,7 @@ fn verdict_on_log(shared: &Shared, last_log: LogPosition) -> Verdict {
 
 /// Counts an answer to our poll. An answer to an earlier one counts nothing.
 pub(crate) fn handle_pre_vote_reply(
-    shared: &Shared,
+    shared: &mut Shared,
     pre_candidate: &mut PreCandidate,
     from: NodeId,
     poll: Poll,
@@ -152,12 +157,13 @@ pub(crate) fn handle_pre_vote_reply(
     if poll != pre_candidate.poll {
         return Next::Stay;
     }
+    shared.is_told_removed |= verdict == Verdict::Refused(Refusal::NotAMember);
     pre_candidate.votes.record(from, verdict == Verdict::Granted);
     after_pre_vote(shared, &pre_candidate.votes)
 }
 
 fn after_pre_vote(shared: &Shared, votes: &Votes) -> Next {
-    match votes.tally(shared.membership.voters()) {
+    match votes.tally(shared.membership.current()) {
         Tally::Won => Next::Candidate { reason: Reason::PollWon },
         Tally::Lost => Next::Follower { leader: None, reason: Reason::VotesRefused },
         Tally::Open => Next::Stay,
@@ -185,7 +191,7 @@ pub(crate) fn handle_own_vote_durable(shared: &Shared, candidate: &mut Candidate
 }
 
 fn after_vote(shared: &Shared, candidate: &Candidate) -> Next {
-    match candidate.votes.tally(shared.membership.voters()) {
+    match candidate.votes.tally(shared.membership.current()) {
         // Nobody was asked before our own vote was durable. Votes that come earlier were not asked for, and a leader
         // whose term is not on disk could lead it twice.
         Tally::Won if !candidate.votes.has_granted(shared.id()) => Next::Stay,

@@ -4,8 +4,9 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use crate::member_change::MemberChange;
 use crate::message::{Message, ReadId};
-use crate::types::{Incarnation, LogPosition, NodeId, Snapshot};
+use crate::types::{DiskId, Incarnation, LogPosition, NodeId, Snapshot};
 use crate::write::WriteNumber;
 
 /// One input of [`crate::Raft::step`].
@@ -17,6 +18,8 @@ pub enum Input {
     Message {
         /// Who sent it, as the handshake of the link proved.
         from: NodeId,
+        /// The sender's disk, from the same handshake: what it answers counts only if it is the member (rule 2).
+        disk: DiskId,
         /// The sender's incarnation, from the same handshake. One that is newer than the last known voids what the
         /// older said; messages of an older one are dropped (rule 3).
         incarnation: Incarnation,
@@ -34,6 +37,13 @@ pub enum Input {
     Read {
         /// The caller's name for the read (or for a batch of them); never used twice.
         id: ReadId,
+    },
+    /// Change who belongs to the cluster, if this server leads (§4): all of this in one step, or nothing.
+    ChangeMembership {
+        /// The caller's name for the change, repeated in the effect that answers.
+        id: ProposalId,
+        /// The changes, each made to what those before it lead to.
+        changes: Vec<MemberChange>,
     },
     /// Make another server leader, if this one leads (§3.10). Until it has happened or failed no proposal is taken: let
     /// them wait while [`crate::Raft::transfers_to`] names somebody.
@@ -67,6 +77,6 @@ pub enum Input {
     },
 }
 
-/// The caller's name for a batch of proposals.
+/// The caller's name for a batch of proposals, or for a change of the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProposalId(pub u64);

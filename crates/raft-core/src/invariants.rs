@@ -6,7 +6,7 @@
 use crate::effect::RoleName;
 use crate::raft::Raft;
 use crate::role::Role;
-use crate::types::{HardState, LogIndex, LogPosition};
+use crate::types::{HardState, LogIndex, LogPosition, Payload};
 
 /// What a step can be judged by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,12 +31,21 @@ impl Observation {
             (raft.log().base(), raft.snapshot().map_or(LogPosition::ORIGIN, |snapshot| snapshot.last));
         assert!(base <= covered, "the log begins after {base}, the snapshot covers {covered}");
         assert!(covered.index <= raft.commit_index(), "a snapshot of {covered}, committed {}", raft.commit_index());
+        let membership = raft.membership();
+        if let Some(entry) = raft.log().entry(membership.index()) {
+            let payload = Payload::Configuration(membership.current().clone());
+            assert_eq!(entry.payload, payload, "the configuration is the latest in the log (§4.1)");
+        }
         let mut first_of_term = None;
         match role {
             Role::Leader(leader) => {
                 first_of_term = Some(leader.first_index);
                 assert_eq!(last.term, term, "a leader's log ends in its own term");
                 assert!(raft.durability().is_hard_state_durable(), "a leader's term and vote are on disk");
+                check_leader(raft, leader.first_index);
+                for id in raft.configuration().members().map(|(id, _)| id).filter(|&id| id != raft.id()) {
+                    assert!(leader.progress.contains_key(&id), "a leader sends to every member, and so to {id}");
+                }
                 for (peer, progress) in &leader.progress {
                     assert!(progress.matched < progress.next, "next of {peer} is not beyond what matches");
                     assert!(progress.next <= last.index.next(), "next of {peer} is past the log's end");
@@ -71,5 +80,20 @@ impl Observation {
         }
         let entered_leader = self.role == RoleName::Leader && before.role != RoleName::Leader;
         assert!(!entered_leader || before.role == RoleName::Candidate, "only a candidate is elected");
+    }
+}
+
+/// What a leader's configuration may be (§4.2.2, §4.3). `first_index` is where its term begins.
+fn check_leader(raft: &Raft, first_index: LogIndex) {
+    let (membership, commit) = (raft.membership(), raft.commit_index());
+    if membership.index() >= first_index
+        && let Some((before, _)) = membership.before_uncommitted(commit)
+    {
+        assert!(*before <= commit, "one change at a time: {before} and {} are not committed", membership.index());
+    }
+    if commit >= first_index {
+        assert!(raft.may_stand(), "it votes, or waits for the commit of what leaves it out: {}", raft.configuration());
+        let is_decided = membership.index() <= commit;
+        assert!(!(is_decided && raft.configuration().is_joint()), "a committed joint configuration is left at once");
     }
 }

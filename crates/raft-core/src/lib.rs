@@ -27,9 +27,10 @@
 //! | 3.6.2 | commit only by entries of the own term | `replication::advance_commit` |
 //! | 3.8 | persisted state before replies | `durability` |
 //! | 3.10 | leadership transfer | `transfer` |
-//! | 5 | snapshots, log compaction | `snapshot`, `log` |
 //! | 4.1 | the configuration is the latest in the log | `membership` |
+//! | 4.2, 4.3 | changing it, by joint consensus; learners; leaders and followers that are left out | `change`, `configuration` |
 //! | 4.2.3 | nobody disturbs a cluster that has a leader | `election::hears_leader`, `raft::compare_terms` |
+//! | 5 | snapshots, log compaction | `snapshot`, `log` |
 //! | 6.2 | a leader without a majority steps down | `replication::handle_heartbeat_timeout` |
 //! | 6.4 | read index | `reads` |
 //! | 9.6 | PreVote | `election` |
@@ -37,19 +38,23 @@
 //!
 //! # Caveats
 //! - The log lives in memory, from where the latest snapshot allows it to begin.
-//! - The configuration is the one the cluster was formed with: changes (§4) are to come.
+//! - Who a server is was proved before it gets here: [`Input::Message`] names its id and its disk, and servers that this
+//!   one's configuration does not name are heard all the same (§4.1). Joining, and finding their addresses, is the driver's.
 //! - Heartbeats are a message of their own, not empty AppendEntries, so that they can use another connection.
 #![no_std]
 
 extern crate alloc;
 
+mod change;
 mod config;
+mod configuration;
 mod durability;
 mod effect;
 mod election;
 mod input;
 mod invariants;
 mod log;
+mod member_change;
 mod membership;
 mod message;
 mod progress;
@@ -66,14 +71,18 @@ mod types;
 mod write;
 
 pub use config::{Config, Restored, StartError};
+pub use configuration::{
+    Configuration, Half, Learner, MAX_ADDRESS_BYTES, MAX_LEARNERS, MAX_VOTERS, Member, NobodyVotes, Standing,
+};
 pub use effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName, TransferFailure};
 pub use input::{Input, ProposalId};
 pub use log::Log;
+pub use member_change::{ChangeRefusal, MemberChange};
 pub use message::{AppendResult, Body, Message, Poll, ReadId, ReadRound, Refusal, Verdict};
 pub use raft::Raft;
 pub use types::{
-    ClusterId, ClusterTime, Configuration, DiskId, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition,
-    Member, NodeId, Payload, Snapshot, Term,
+    ClusterId, ClusterTime, DiskId, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Payload,
+    Snapshot, Term,
 };
 pub use write::{Write, WriteNumber};
 

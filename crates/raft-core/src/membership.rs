@@ -1,11 +1,12 @@
-//! Who belongs to the cluster (§4.1): a function of the log.
+//! Which configuration is in effect (§4.1): a function of the log.
 //!
 //! A configuration takes effect when its entry is in the log, committed or not, and goes with the entry when that is
-//! truncated. Changing it is not built yet: today the only one is what the cluster was formed with.
+//! truncated. What a configuration is: `configuration`. How the leader changes it: `change`.
 
 use alloc::vec::Vec;
 
-use crate::types::{Configuration, Entry, LogIndex, NodeId, Payload, Snapshot};
+use crate::configuration::Configuration;
+use crate::types::{DiskId, Entry, LogIndex, NodeId, Payload, Snapshot};
 
 /// The configurations this server's log knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +14,7 @@ pub(crate) struct Membership {
     /// The one before those in the log, and where it stood: in the snapshot, or nowhere if the cluster was formed
     /// with it.
     initial: (LogIndex, Configuration),
+    /// In the order of the log. All but the last are committed: a leader begins a change after the one before.
     in_log: Vec<(LogIndex, Configuration)>,
 }
 
@@ -26,19 +28,39 @@ impl Membership {
         &self.in_log.last().unwrap_or(&self.initial).1
     }
 
-    pub(crate) fn voters(&self) -> impl Iterator<Item = NodeId> + Clone {
-        self.current().members.keys().copied()
+    /// The entry it came with; 0 for the one the cluster was formed with.
+    pub(crate) fn index(&self) -> LogIndex {
+        self.in_log.last().unwrap_or(&self.initial).0
     }
 
-    pub(crate) fn is_voter(&self, id: NodeId) -> bool {
-        self.current().members.contains_key(&id)
+    /// The one before it, if that may still be in effect elsewhere: the current one is not known to be committed.
+    pub(crate) fn before_uncommitted(&self, commit: LogIndex) -> Option<&(LogIndex, Configuration)> {
+        let ((index, _), earlier) = self.in_log.split_last()?;
+        (*index > commit).then(|| earlier.last().unwrap_or(&self.initial))
+    }
+
+    /// Whether the server `id` with `disk` may stand for election: it votes in the current configuration, or did in
+    /// the one before and the current one is not known to be committed. Without its standing that one might never be
+    /// (§4.2.2): others may lack an entry that it holds, and so not get its vote. Its own vote counts where it is a
+    /// voter.
+    pub(crate) fn may_stand(&self, id: NodeId, disk: DiskId, commit: LogIndex) -> bool {
+        let votes = |configuration: &Configuration| configuration.has(id, disk) && configuration.is_voter(id);
+        votes(self.current()) || self.before_uncommitted(commit).is_some_and(|(_, before)| votes(before))
+    }
+
+    /// Whether the current configuration is committed and knows nothing of `id` with `disk`.
+    pub(crate) fn has_left_out(&self, id: NodeId, disk: DiskId, commit: LogIndex) -> bool {
+        let current = self.current();
+        self.index() <= commit && !current.is_empty() && !current.has(id, disk)
     }
 
     /// Follows an entry that was appended.
-    pub(crate) fn append(&mut self, entry: &Entry) {
-        if let Payload::Configuration(configuration) = &entry.payload {
-            self.in_log.push((entry.position.index, configuration.clone()));
-        }
+    ///
+    /// Returns whether another configuration is in effect.
+    pub(crate) fn append(&mut self, entry: &Entry) -> bool {
+        let Payload::Configuration(configuration) = &entry.payload else { return false };
+        self.in_log.push((entry.position.index, configuration.clone()));
+        true
     }
 
     /// The one in effect in a log that ends at `index`, and where it stands. Meaningful from the snapshot on.
@@ -62,7 +84,11 @@ impl Membership {
     }
 
     /// Follows a truncation: what is no longer in the log was never in effect.
-    pub(crate) fn truncate_from(&mut self, from: LogIndex) {
+    ///
+    /// Returns whether another configuration is in effect.
+    pub(crate) fn truncate_from(&mut self, from: LogIndex) -> bool {
+        let count = self.in_log.len();
         self.in_log.retain(|(index, _)| *index < from);
+        self.in_log.len() < count
     }
 }

@@ -122,6 +122,27 @@ pub enum Body {
     },
 }
 
+impl Body {
+    /// Whether a leader or a candidate says this: to whomever its configuration names, which need not name it (§4.1).
+    pub(crate) const fn is_of_a_leader_or_candidate(&self) -> bool {
+        match self {
+            Self::PreVote { .. }
+            | Self::RequestVote { .. }
+            | Self::AppendEntries { .. }
+            | Self::InstallSnapshot { .. }
+            | Self::Heartbeat { .. }
+            | Self::TimeoutNow
+            | Self::ReadIndexReply { .. } => true,
+            Self::PreVoteReply { .. }
+            | Self::RequestVoteReply { .. }
+            | Self::AppendEntriesReply(_)
+            | Self::InstallSnapshotReply { .. }
+            | Self::HeartbeatReply { .. }
+            | Self::ReadIndex { .. } => false,
+        }
+    }
+}
+
 /// How an AppendEntries ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendResult {
@@ -159,7 +180,7 @@ pub enum Refusal {
         /// Where the voter's log ends.
         ours: LogPosition,
     },
-    /// The candidate is no voter in the voter's configuration.
+    /// The voter hears a leader, and its committed configuration has left the candidate out: it waits in vain.
     NotAMember,
 }
 

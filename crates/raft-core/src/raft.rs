@@ -4,16 +4,19 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use crate::config::{Config, Restored, StartError};
+use crate::configuration::Configuration;
 use crate::durability::Durability;
 use crate::effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName, TransferFailure};
-use crate::input::Input;
+use crate::input::{Input, ProposalId};
 use crate::invariants::Observation;
 use crate::log::Log;
+use crate::member_change::{ChangeRefusal, MemberChange};
+use crate::membership::Membership;
 use crate::message::{AppendResult, Body, Message, ReadRound, Refusal};
 use crate::role::{Follower, Next, Role};
 use crate::shared::{Freshness, Shared};
-use crate::types::{Configuration, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term};
-use crate::{election, reads, replication, snapshot, transfer};
+use crate::types::{DiskId, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term};
+use crate::{change, election, reads, replication, snapshot, transfer};
 
 /// One server's protocol.
 ///
@@ -133,6 +136,21 @@ impl Raft {
         self.shared.membership.current()
     }
 
+    /// The entry that the configuration in effect came with: it is committed once the commit index reaches it. 0 for the
+    /// one the cluster was formed with.
+    #[must_use]
+    pub fn configuration_index(&self) -> LogIndex {
+        self.shared.membership.index()
+    }
+
+    /// Whether this server belongs to the cluster no more, as far as it knows: the committed configuration does not name
+    /// it, or servers that hear a leader have told it so.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        let (shared, commit) = (&self.shared, self.shared.commit_index());
+        shared.is_told_removed || shared.membership.has_left_out(shared.id(), shared.config.disk, commit)
+    }
+
     /// As a leader: up to where each follower's log is known to agree with its own, on the follower's disk.
     #[must_use]
     pub fn matched(&self) -> Vec<(NodeId, LogIndex)> {
@@ -171,6 +189,14 @@ impl Raft {
         snapshot::in_use(&self.shared, &self.role).collect()
     }
 
+    pub(crate) const fn membership(&self) -> &Membership {
+        &self.shared.membership
+    }
+
+    pub(crate) fn may_stand(&self) -> bool {
+        self.shared.may_stand()
+    }
+
     pub(crate) const fn durability(&self) -> &Durability {
         &self.shared.durability
     }
@@ -184,7 +210,9 @@ impl Raft {
     fn handle(&mut self, input: Input) -> Next {
         match input {
             Input::Tick => self.handle_tick(),
-            Input::Message { from, incarnation, message } => self.handle_message(from, incarnation, message),
+            Input::Message { from, disk, incarnation, message } => {
+                self.handle_message(from, disk, incarnation, message)
+            }
             Input::Propose { id, commands } => {
                 match &mut self.role {
                     // §3.10: what it appended now, the successor would lack.
@@ -207,6 +235,10 @@ impl Raft {
                         self.shared.emit(Effect::ReadFailed { id, reason: ReadFailure::NoLeader });
                     }
                 }
+                Next::Stay
+            }
+            Input::ChangeMembership { id, changes } => {
+                self.handle_change(id, &changes);
                 Next::Stay
             }
             Input::Transfer { to } => {
@@ -254,6 +286,16 @@ impl Raft {
         }
     }
 
+    fn handle_change(&mut self, id: ProposalId, changes: &[MemberChange]) {
+        match &mut self.role {
+            Role::Leader(leader) => change::handle_change(&mut self.shared, leader, id, changes),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                let reason = ChangeRefusal::NotLeader { leader: self.leader() };
+                self.shared.emit(Effect::ChangeRefused { id, reason });
+            }
+        }
+    }
+
     fn handle_tick(&mut self) -> Next {
         let now = self.shared.now;
         match &mut self.role {
@@ -287,19 +329,16 @@ impl Raft {
     fn handle_durable(&mut self) -> Next {
         match &mut self.role {
             Role::Candidate(candidate) => election::handle_own_vote_durable(&self.shared, candidate),
-            Role::Leader(leader) => {
-                replication::advance_commit(&mut self.shared, leader);
-                Next::Stay
-            }
+            Role::Leader(leader) => replication::advance_commit(&mut self.shared, leader),
             Role::Follower(_) | Role::PreCandidate(_) => Next::Stay,
         }
     }
 
     // --- messages ------------------------------------------------------------------------------------------------
 
-    fn handle_message(&mut self, from: NodeId, incarnation: Incarnation, message: Message) -> Next {
+    fn handle_message(&mut self, from: NodeId, disk: DiskId, incarnation: Incarnation, message: Message) -> Next {
         let Message { term, body } = message;
-        if from == self.shared.id() || !self.shared.membership.is_voter(from) {
+        if from == self.shared.id() || !self.may_say(from, disk, &body) {
             self.shared.report(from, Misbehaviour::NotAMember);
             return Next::Stay;
         }
@@ -307,10 +346,12 @@ impl Raft {
             self.shared.report(from, Misbehaviour::ImpossibleTerm);
             return Next::Stay;
         }
-        match self.shared.note_incarnation(from, incarnation) {
+        match self.shared.note_incarnation(from, disk, incarnation) {
             Freshness::Stale => return Next::Stay,
             Freshness::Restarted => {
-                if let Role::Leader(leader) = &mut self.role {
+                if let Role::Leader(leader) = &mut self.role
+                    && self.shared.membership.current().has(from, disk)
+                {
                     replication::handle_restart(&mut self.shared, leader, from);
                 }
             }
@@ -333,7 +374,21 @@ impl Raft {
             }
             TermVerdict::Ignore => return Next::Stay,
         }
-        self.dispatch(from, term, body)
+        self.dispatch(from, disk, term, body)
+    }
+
+    /// Whether a server may say this to us. Leaders and candidates are heard whatever our configuration says, for theirs
+    /// may be later (§4.1); who they are was proved to the driver. What a follower or a voter says counts only if it is
+    /// a member, on the disk that the configuration names (rule 2); a leader also listens to those it has just left out.
+    fn may_say(&self, from: NodeId, disk: DiskId, body: &Body) -> bool {
+        if body.is_of_a_leader_or_candidate() {
+            return true;
+        }
+        match (self.shared.membership.current().member(from), &self.role) {
+            (Some(member), _) => member.disk == disk,
+            (None, Role::Leader(leader)) => leader.progress.contains_key(&from),
+            (None, Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_)) => false,
+        }
     }
 
     /// What the term of a message means for it (§3.3: terms act as a logical clock; §4.2.3: who may move it).
@@ -372,15 +427,15 @@ impl Raft {
     }
 
     /// A message of our term (or a poll, which has none), by what it says and by what we are.
-    fn dispatch(&mut self, from: NodeId, term: Term, body: Body) -> Next {
+    fn dispatch(&mut self, from: NodeId, disk: DiskId, term: Term, body: Body) -> Next {
         match body {
             Body::PreVote { poll, last_log } => {
-                election::handle_pre_vote(&mut self.shared, &self.role, from, term, poll, last_log);
+                election::handle_pre_vote(&mut self.shared, &self.role, (from, disk), term, poll, last_log);
             }
             Body::PreVoteReply { poll, verdict } => {
                 return match &mut self.role {
                     Role::PreCandidate(pre_candidate) => {
-                        election::handle_pre_vote_reply(&self.shared, pre_candidate, from, poll, verdict)
+                        election::handle_pre_vote_reply(&mut self.shared, pre_candidate, from, poll, verdict)
                     }
                     // Late: the poll is over.
                     Role::Follower(_) | Role::Candidate(_) | Role::Leader(_) => Next::Stay,
@@ -418,7 +473,7 @@ impl Raft {
                 }
             }
             Body::TimeoutNow => {
-                if self.follow(from) && self.shared.is_voter() {
+                if self.follow(from) && self.shared.may_stand() {
                     return Next::Candidate { reason: Reason::ChosenBy { leader: from } };
                 }
             }
@@ -432,23 +487,21 @@ impl Raft {
             Body::AppendEntriesReply(_)
             | Body::InstallSnapshotReply { .. }
             | Body::HeartbeatReply { .. }
-            | Body::ReadIndex { .. } => {
-                self.dispatch_to_leader(from, body);
-            }
+            | Body::ReadIndex { .. } => return self.dispatch_to_leader(from, body),
         }
         Next::Stay
     }
 
     /// What followers say to a leader. One that leads no more hears it too late.
-    fn dispatch_to_leader(&mut self, from: NodeId, body: Body) {
-        let Role::Leader(leader) = &mut self.role else { return };
+    fn dispatch_to_leader(&mut self, from: NodeId, body: Body) -> Next {
+        let Role::Leader(leader) = &mut self.role else { return Next::Stay };
         let shared = &mut self.shared;
         if let Some(progress) = leader.progress.get_mut(&from) {
             progress.heard = shared.now;
         }
         match body {
             Body::AppendEntriesReply(AppendResult::Matched(index)) => {
-                replication::handle_matched(shared, leader, from, index);
+                return replication::handle_matched(shared, leader, from, index);
             }
             Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }) => {
                 replication::handle_mismatch(shared, leader, from, prev, hint);
@@ -466,6 +519,7 @@ impl Raft {
             | Body::TimeoutNow
             | Body::ReadIndexReply { .. } => unreachable!("dispatched by what every role does with it"),
         }
+        Next::Stay
     }
 
     /// Follows `leader`, from whom a message of our term came that only its leader sends.
@@ -489,6 +543,7 @@ impl Raft {
         follower.leader = Some(leader);
         follower.leader_heard = Some(self.shared.now);
         follower.waiting_since = self.shared.now;
+        self.shared.is_told_removed = false;
         follower.election_deadline = self.shared.random_election_deadline();
         true
     }

@@ -12,7 +12,6 @@ use alloc::vec::Vec;
 
 use crate::effect::{Effect, ReadFailure};
 use crate::message::{Body, ReadId, ReadRound};
-use crate::quorum::reached_by_majority;
 use crate::replication::{self, Leader};
 use crate::role::Follower;
 use crate::shared::Shared;
@@ -118,7 +117,7 @@ fn begin_read(shared: &mut Shared, leader: &mut Leader, asker: Asker, id: ReadId
 /// Counts which rounds a majority has confirmed, and answers what waited for them. This leader confirms its own.
 pub(crate) fn advance_confirmed(shared: &mut Shared, leader: &mut Leader) {
     let own = leader.reads.begun;
-    if let Some(confirmed) = reached_by_majority(leader.of_voters(shared, own, |progress| progress.confirmed)) {
+    if let Some(confirmed) = leader.reached_by_quorum(shared, own, |progress| progress.confirmed) {
         leader.reads.confirmed = confirmed;
         answer_confirmed(shared, leader);
     }

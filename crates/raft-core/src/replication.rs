@@ -9,12 +9,13 @@ use core::time::Duration;
 
 use bytes::Bytes;
 
+use crate::change::{self, CatchUp};
 use crate::effect::{Effect, Misbehaviour, Reason};
 use crate::input::ProposalId;
 use crate::log::Comparison;
 use crate::message::{AppendResult, Body, ReadRound};
 use crate::progress::{Progress, ProgressState};
-use crate::quorum::reached_by_majority;
+use crate::quorum;
 use crate::reads::{self, LeaderReads};
 use crate::role::Next;
 use crate::shared::Shared;
@@ -29,7 +30,7 @@ const STAMP_INTERVAL: Duration = Duration::from_secs(60);
 /// Leads a term.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Leader {
-    /// One for each other voter.
+    /// One for each other member, and for those it has just left out (§4.2.2).
     pub(crate) progress: BTreeMap<NodeId, Progress>,
     /// The no-op this leader began its term with: the first entry it may commit by counting.
     pub(crate) first_index: LogIndex,
@@ -41,6 +42,10 @@ pub(crate) struct Leader {
     pub(crate) transfer: Option<Transfer>,
     /// When the next chunk of a snapshot may leave.
     pub(crate) pace: Pace,
+    /// What a learner must have to be promoted.
+    pub(crate) catch_up: CatchUp,
+    /// Until when those that the committed configuration left out are told so, if there are any.
+    pub(crate) left_out_until: Option<Instant>,
 }
 
 impl Leader {
@@ -52,18 +57,19 @@ impl Leader {
 
     /// The moment at which a majority, this leader included, had last been heard (§6.2).
     pub(crate) fn quorum_heard(&self, shared: &Shared) -> Instant {
-        reached_by_majority(self.of_voters(shared, shared.now, |progress| progress.heard)).unwrap_or(shared.now)
+        self.reached_by_quorum(shared, shared.now, |progress| progress.heard).unwrap_or(shared.now)
     }
 
-    /// A value of each voter: `own` for this server, `theirs` for the others.
-    pub(crate) fn of_voters<'a, T: Copy + Default + 'a>(
-        &'a self,
-        shared: &'a Shared,
+    /// What a majority of each half has reached: `own` is what this server has, where it is a voter (§4.2.2), `theirs`
+    /// what the others have.
+    pub(crate) fn reached_by_quorum<T: Ord + Copy + Default>(
+        &self,
+        shared: &Shared,
         own: T,
-        theirs: impl Fn(&Progress) -> T + Clone + 'a,
-    ) -> impl Iterator<Item = T> + Clone + 'a {
-        shared.membership.voters().map(move |voter| {
-            if voter == shared.id() { own } else { self.progress.get(&voter).map(&theirs).unwrap_or_default() }
+        theirs: impl Fn(&Progress) -> T + Clone,
+    ) -> Option<T> {
+        quorum::reached_by_quorum(shared.membership.current(), |voter| {
+            if voter == shared.id() { own } else { self.progress.get(&voter).map(theirs.clone()).unwrap_or_default() }
         })
     }
 }
@@ -82,6 +88,8 @@ pub(crate) fn become_leader(shared: &mut Shared) -> Leader {
         reads: LeaderReads::default(),
         transfer: None,
         pace: Pace::default(),
+        catch_up: CatchUp::new(shared.now, first_index),
+        left_out_until: None,
     };
     append(shared, &leader, Payload::Noop);
     send_entries_to_all(shared, &mut leader);
@@ -98,13 +106,13 @@ pub(crate) fn handle_propose(shared: &mut Shared, leader: &mut Leader, id: Propo
     send_entries_to_all(shared, leader);
 }
 
-fn append(shared: &mut Shared, leader: &Leader, payload: Payload) {
+pub(crate) fn append(shared: &mut Shared, leader: &Leader, payload: Payload) {
     let position = LogPosition::new(shared.current_term(), shared.log.last_index().next());
     let stamp = leader.cluster_time(shared.now);
     shared.append(Entry { position, stamp, payload });
 }
 
-fn send_entries_to_all(shared: &mut Shared, leader: &mut Leader) {
+pub(crate) fn send_entries_to_all(shared: &mut Shared, leader: &mut Leader) {
     for (&peer, progress) in &mut leader.progress {
         send_entries(shared, &mut leader.pace, peer, progress);
     }
@@ -153,6 +161,7 @@ pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader)
     stamp_if_idle(shared, leader);
     send_heartbeats(shared, leader);
     transfer::tell_if_ready(shared, leader);
+    change::handle_heartbeat_timeout(shared, leader);
     for (&peer, progress) in &mut leader.progress {
         match &mut progress.state {
             ProgressState::Probe { waiting } => {
@@ -190,15 +199,16 @@ pub(crate) fn send_heartbeats(shared: &mut Shared, leader: &mut Leader) {
 }
 
 /// A follower's log agrees with ours up to `index`, on its disk.
-pub(crate) fn handle_matched(shared: &mut Shared, leader: &mut Leader, from: NodeId, index: LogIndex) {
+pub(crate) fn handle_matched(shared: &mut Shared, leader: &mut Leader, from: NodeId, index: LogIndex) -> Next {
     if index > shared.log.last_index() {
         shared.report(from, Misbehaviour::AcknowledgedUnknown { index });
-        return;
+        return Next::Stay;
     }
-    let Some(progress) = leader.progress.get_mut(&from) else { return };
+    let Some(progress) = leader.progress.get_mut(&from) else { return Next::Stay };
     let moved = progress.acknowledge(index, shared.log.base().index, shared.now);
-    if moved {
-        advance_commit(shared, leader);
+    let next = if moved { advance_commit(shared, leader) } else { Next::Stay };
+    if next != Next::Stay {
+        return next;
     }
     if let Some(progress) = leader.progress.get_mut(&from) {
         send_entries(shared, &mut leader.pace, from, progress);
@@ -206,6 +216,7 @@ pub(crate) fn handle_matched(shared: &mut Shared, leader: &mut Leader, from: Nod
     if moved && leader.transfer.is_some_and(|transfer| transfer.to == from) {
         transfer::tell_if_ready(shared, leader);
     }
+    Next::Stay
 }
 
 /// A follower's log does not agree with ours at `prev`; it may at `hint`.
@@ -253,15 +264,22 @@ pub(crate) fn handle_unreachable(leader: &mut Leader, peer: NodeId) {
     }
 }
 
-/// Commits what a majority holds on disk (§3.5); this leader counts itself as any other, after its own disk.
-pub(crate) fn advance_commit(shared: &mut Shared, leader: &mut Leader) {
-    let own = shared.durability.durable_index();
-    let Some(held) = reached_by_majority(leader.of_voters(shared, own, |progress| progress.matched)) else { return };
-    // §3.6.2: only entries of its own term are committed by counting; those before are committed with them. All
-    // entries of the own term, and no others, stand at or after the no-op it began with.
-    if held >= leader.first_index {
+/// Commits what a majority holds on disk (§3.5); this leader counts itself as any other, after its own disk. With a
+/// configuration that is committed, what follows from it (§4.2.2, §4.3).
+pub(crate) fn advance_commit(shared: &mut Shared, leader: &mut Leader) -> Next {
+    loop {
+        let own = shared.durability.durable_index();
+        let Some(held) = leader.reached_by_quorum(shared, own, |progress| progress.matched) else { return Next::Stay };
+        // §3.6.2: only entries of its own term are committed by counting; those before are committed with them. All
+        // entries of the own term, and no others, stand at or after the no-op it began with.
+        if held < leader.first_index {
+            return Next::Stay;
+        }
         shared.advance_commit(held);
         reads::answer_confirmed(shared, leader);
+        if !change::leave_joint(shared, leader) {
+            return change::step_down_if_left_out(shared, leader);
+        }
     }
 }
 

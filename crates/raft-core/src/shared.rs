@@ -12,8 +12,12 @@ use crate::membership::Membership;
 use crate::message::{Body, Message, Poll};
 use crate::random::Random;
 use crate::types::{
-    ClusterTime, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term,
+    ClusterTime, DiskId, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term,
 };
+
+/// Of how many peers that are no members the incarnation is remembered. They may speak (§4.1), and who they are is
+/// proved to the driver, but their number must not grow here.
+const MAX_STRANGERS: usize = 64;
 
 /// State that outlives a change of role.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -32,8 +36,11 @@ pub(crate) struct Shared {
     /// that stood in between is sent nothing again that it has acknowledged.
     agreed_index: LogIndex,
     pub(crate) durability: Durability,
-    /// The latest incarnation each peer has shown.
-    incarnations: BTreeMap<NodeId, Incarnation>,
+    /// The disk each peer speaks from and its latest incarnation: those count per disk.
+    incarnations: BTreeMap<NodeId, (DiskId, Incarnation)>,
+    /// A server that hears a leader has told this one that it belongs to the cluster no more; no leader has been heard
+    /// since.
+    pub(crate) is_told_removed: bool,
     random: Random,
     /// The last poll this server held as a pre-candidate.
     pub(crate) last_poll: Poll,
@@ -74,6 +81,7 @@ impl Shared {
             commit_index: covered.index,
             agreed_index: LogIndex(0),
             incarnations: BTreeMap::new(),
+            is_told_removed: false,
             random: Random::new(config.seed),
             last_poll: Poll::default(),
             effects: Vec::new(),
@@ -101,14 +109,20 @@ impl Shared {
         self.agreed_index
     }
 
-    /// The other voters.
+    /// The other members.
     pub(crate) fn peers(&self) -> impl Iterator<Item = NodeId> + Clone {
         let own = self.id();
-        self.membership.voters().filter(move |&voter| voter != own)
+        self.membership.current().members().map(|(id, _)| id).filter(move |&id| id != own)
     }
 
+    /// Whether this server votes, in either half.
     pub(crate) fn is_voter(&self) -> bool {
-        self.membership.is_voter(self.id())
+        let current = self.membership.current();
+        current.has(self.id(), self.config.disk) && current.is_voter(self.id())
+    }
+
+    pub(crate) fn may_stand(&self) -> bool {
+        self.membership.may_stand(self.id(), self.config.disk, self.commit_index)
     }
 
     /// A moment in [T, 2T] from now (§3.4).
@@ -149,9 +163,12 @@ impl Shared {
 
     pub(crate) fn append(&mut self, entry: Entry) {
         assert!(entry.position.term <= self.current_term(), "an entry of a term to come: {entry}");
-        self.membership.append(&entry);
+        let has_changed = self.membership.append(&entry);
         self.durability.write_entry(entry.clone());
         self.log.append(entry);
+        if has_changed {
+            self.tell_configuration();
+        }
     }
 
     /// Removes a conflicting suffix. The only code that deletes log entries.
@@ -162,8 +179,16 @@ impl Shared {
         assert!(from > self.commit_index, "truncation at {from} would remove what {} commits", self.commit_index);
         assert!(from > self.agreed_index, "truncation at {from} would remove what the leader is known to have");
         self.log.truncate_from(from);
-        self.membership.truncate_from(from);
+        let has_changed = self.membership.truncate_from(from);
         self.durability.write_truncation(from);
+        if has_changed {
+            self.tell_configuration();
+        }
+    }
+
+    fn tell_configuration(&mut self) {
+        let (index, configuration) = (self.membership.index(), self.membership.current().clone());
+        self.effects.push(Effect::ConfigurationChanged { index, configuration });
     }
 
     // --- snapshots -----------------------------------------------------------------------------------------------
@@ -203,10 +228,14 @@ impl Shared {
         let last = snapshot.last;
         assert!(last.index > self.commit_index, "a snapshot at {last} over committed {}", self.commit_index);
         self.log.restart_after(last, snapshot.stamp);
+        let before = (self.membership.index(), self.membership.current().clone());
         self.membership.restart_after(&snapshot);
         self.durability.write_restart(last);
         self.commit_index = last.index;
         self.snapshot = Some(snapshot);
+        if (before.0, &before.1) != (self.membership.index(), self.membership.current()) {
+            self.tell_configuration();
+        }
     }
 
     /// Moves the commit index forward; never back.
@@ -234,20 +263,34 @@ impl Shared {
 
     // --- peers ---------------------------------------------------------------------------------------------------
 
-    /// Notes the incarnation of a message's sender (rule 3).
-    pub(crate) fn note_incarnation(&mut self, peer: NodeId, incarnation: Incarnation) -> Freshness {
-        match self.incarnations.insert(peer, incarnation) {
+    /// Notes the incarnation of a message's sender (rule 3). A server that speaks under a member's id from another disk
+    /// does not void what the member said.
+    pub(crate) fn note_incarnation(&mut self, peer: NodeId, disk: DiskId, incarnation: Incarnation) -> Freshness {
+        let current = self.membership.current();
+        let freshness = match self.incarnations.get(&peer) {
             None => Freshness::Current,
-            Some(known) if known == incarnation => Freshness::Current,
-            Some(known) if known < incarnation => {
-                self.durability.forget_waiting_for(peer);
+            Some((known, _)) if *known != disk => {
+                if current.has(peer, *known) {
+                    return Freshness::Current;
+                }
                 Freshness::Restarted
             }
-            Some(known) => {
-                self.incarnations.insert(peer, known);
-                Freshness::Stale
-            }
+            Some((_, known)) => match incarnation.cmp(known) {
+                core::cmp::Ordering::Less => return Freshness::Stale,
+                core::cmp::Ordering::Equal => Freshness::Current,
+                core::cmp::Ordering::Greater => Freshness::Restarted,
+            },
+        };
+        if self.incarnations.contains_key(&peer)
+            || current.has(peer, disk)
+            || self.incarnations.len() < MAX_STRANGERS + current.members().count()
+        {
+            self.incarnations.insert(peer, (disk, incarnation));
         }
+        if freshness == Freshness::Restarted {
+            self.durability.forget_waiting_for(peer);
+        }
+        freshness
     }
 
     // --- effects -------------------------------------------------------------------------------------------------
@@ -268,10 +311,12 @@ impl Shared {
         }
     }
 
-    pub(crate) fn send_to_peers(&mut self, body: &Body) {
-        let peers: Vec<NodeId> = self.peers().collect();
-        for peer in peers {
-            self.send(peer, body.clone());
+    /// Asks the other voters, of both halves.
+    pub(crate) fn send_to_voters(&mut self, body: &Body) {
+        let own = self.id();
+        let voters: Vec<NodeId> = self.membership.current().voters().filter(|&voter| voter != own).collect();
+        for voter in voters {
+            self.send(voter, body.clone());
         }
     }
 

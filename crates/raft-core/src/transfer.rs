@@ -7,6 +7,7 @@
 //!
 //! Safety does not rest on any of this. A successor is a candidate like any other; it is only not kept waiting.
 
+use crate::configuration::Half;
 use crate::effect::{Effect, TransferFailure};
 use crate::message::Body;
 use crate::replication::Leader;
@@ -38,11 +39,22 @@ fn choose(shared: &Shared, leader: &Leader, to: Option<NodeId>) -> Result<NodeId
         return Err(TransferFailure::UnderWay { to: chosen });
     }
     if let Some(to) = to {
-        return if leader.progress.contains_key(&to) { Ok(to) } else { Err(TransferFailure::NotAFollower) };
+        let is_follower = leader.progress.contains_key(&to) && may_succeed(shared, to);
+        return if is_follower { Ok(to) } else { Err(TransferFailure::NotAFollower) };
     }
+    lacks_least(shared, leader).ok_or(TransferFailure::NobodyHeard)
+}
+
+/// A successor votes in C_new: one that is about to leave would have to hand over again.
+fn may_succeed(shared: &Shared, id: NodeId) -> bool {
+    shared.membership.current().standing(id).is_some_and(|standing| standing.votes_in(Half::New))
+}
+
+/// The voter that lacks least, of those heard within the shortest election timeout.
+pub(crate) fn lacks_least(shared: &Shared, leader: &Leader) -> Option<NodeId> {
     let lives = |heard: Instant| shared.now.since(heard) < shared.config.election_timeout_min;
-    let alive = leader.progress.iter().filter(|(_, progress)| lives(progress.heard));
-    alive.max_by_key(|(_, progress)| progress.matched).map(|(&peer, _)| peer).ok_or(TransferFailure::NobodyHeard)
+    let able = leader.progress.iter().filter(|(id, progress)| lives(progress.heard) && may_succeed(shared, **id));
+    able.max_by_key(|(_, progress)| progress.matched).map(|(&peer, _)| peer)
 }
 
 /// Tells the successor to stand, once it lacks nothing. Said again with every heartbeat, as it may be lost; a successor

@@ -1,15 +1,15 @@
-//! The words of the protocol (§3.3, Figure 3.1): terms, indices, positions, entries and who is a member.
+//! The words of the protocol (§3.3, Figure 3.1): terms, indices, positions, entries.
 //!
 //! Every number is a newtype, and none has a value that means "none": where there may be nothing, there is an
 //! `Option`. Index 0 and term 0 are not sentinels but the paper's own origin: the empty log ends at 0@0.
 
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use core::fmt;
 use core::num::NonZeroU64;
 use core::time::Duration;
 
 use bytes::Bytes;
+
+use crate::configuration::Configuration;
 
 /// A server's number, given by the operator. Never reused for another disk without a configuration change.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -231,7 +231,7 @@ impl Entry {
             + match &self.payload {
                 Payload::Noop => 0,
                 Payload::Command(command) => command.len(),
-                Payload::Configuration(configuration) => configuration.members.len() * 64,
+                Payload::Configuration(configuration) => configuration.members().count() * 64,
             }
     }
 }
@@ -251,23 +251,6 @@ pub enum Payload {
     Command(Bytes),
     /// A configuration (§4.1), in effect from the moment it is in the log.
     Configuration(Configuration),
-}
-
-/// The servers of the cluster (§4). Every member votes; learners and joint configurations come with membership
-/// changes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Configuration {
-    /// By id, so that the order is the same everywhere.
-    pub members: BTreeMap<NodeId, Member>,
-}
-
-/// What a configuration says of one member.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Member {
-    /// Its disk. A server with this id and another disk is not this member (rule 2).
-    pub disk: DiskId,
-    /// Where its peers reach it, `HOST:PORT`; opaque to the protocol.
-    pub address: String,
 }
 
 /// What the protocol knows of a snapshot (§5.1; lastIndex, lastTerm and lastConfig of Figure 5.3): where it ends and

@@ -77,7 +77,11 @@ impl Forming {
     pub(crate) fn new(own: NodeId, disk: DiskId, listed: BTreeMap<NodeId, String>, found: Option<&Formation>) -> Self {
         // What was prepared for another list is of no use: it was corrected since, and nobody has voted by it.
         let is_listed = |found: &&Formation| {
-            found.configuration.members.iter().map(|(id, member)| (id, &member.address)).eq(&listed)
+            found
+                .configuration
+                .members()
+                .map(|(id, member)| (id, &member.address))
+                .eq(listed.iter().map(|(&id, address)| (id, address)))
         };
         let found = found.filter(is_listed);
         let prepared = found.map(|found| FormationRecord::new(found.cluster, &found.configuration));
@@ -211,7 +215,7 @@ impl Forming {
     fn configuration(&self) -> Configuration {
         let disk_of = |id: &NodeId| self.peers.get(id).map_or(self.disk, |(disk, _)| *disk);
         let member = |(id, address): (&NodeId, &String)| (*id, Member { disk: disk_of(id), address: address.clone() });
-        Configuration { members: self.listed.iter().map(member).collect() }
+        Configuration::of_voters(self.listed.iter().map(member))
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) fn peer_addresses<M: StateMachine, S: Service<M>>(
     server: &Server<M, S>,
 ) -> BTreeMap<NodeId, String> {
     let mut addresses = match server.replica().configuration() {
-        Some(configuration) => configuration.members.iter().map(|(&id, member)| (id, member.address.clone())).collect(),
+        Some(configuration) => configuration.members().map(|(id, member)| (id, member.address.clone())).collect(),
         None => config.cluster.clone(),
     };
     addresses.remove(&config.id);

@@ -247,8 +247,8 @@ impl FormationRecord {
     /// As it travels.
     #[must_use]
     pub fn new(cluster: ClusterId, configuration: &Configuration) -> Self {
-        let member = |(id, member): (&NodeId, &Member)| (id.as_u64(), member.disk.0, member.address.clone());
-        Self { cluster: cluster.0, members: configuration.members.iter().map(member).collect() }
+        let member = |(id, member): (NodeId, &Member)| (id.as_u64(), member.disk.0, member.address.clone());
+        Self { cluster: cluster.0, members: configuration.members().map(member).collect() }
     }
 
     /// The cluster id.
@@ -267,7 +267,7 @@ impl FormationRecord {
                 return None;
             }
         }
-        Some(Configuration { members })
+        Some(Configuration::of_voters(members))
     }
 
     /// The disk of member `id`.

@@ -253,7 +253,8 @@ impl<M: StateMachine, W> Replica<M, W> {
         match message {
             PeerMessage::Formation(state) => self.handle_formation(from, state, draw),
             PeerMessage::Raft(message) if self.is_member(from) => {
-                self.step(now, Input::Message { from: from.id, incarnation: from.incarnation, message });
+                let PeerIdentity { id, disk, incarnation } = from;
+                self.step(now, Input::Message { from: id, disk, incarnation, message });
             }
             PeerMessage::Forward { id, timeout_ms, command } if self.is_member(from) => {
                 let deadline = now.after(Duration::from_millis(timeout_ms.into()));
@@ -390,8 +391,8 @@ impl<M: StateMachine, W> Replica<M, W> {
 /// What to say of a list of members that is not that of the cluster.
 fn list_ignored(config: &ReplicaConfig, stage: &Stage) -> Option<NodeEvent> {
     let Stage::Running { raft, .. } = stage else { return None };
-    let members = raft.configuration().members.iter();
-    let configured: Vec<(NodeId, String)> = members.map(|(&id, member)| (id, member.address.clone())).collect();
+    let members = raft.configuration().members();
+    let configured: Vec<(NodeId, String)> = members.map(|(id, member)| (id, member.address.clone())).collect();
     let listed: Vec<(NodeId, String)> = config.listed.iter().map(|(&id, address)| (id, address.clone())).collect();
     let differs = !listed.is_empty() && listed != configured;
     differs.then_some(NodeEvent::ListIgnored { listed, configured })

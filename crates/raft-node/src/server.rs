@@ -119,7 +119,7 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         if storage.formation().is_none_or(|formation| !formation.formed) {
             check_cluster(config)?;
         }
-        let mut protocol = Config::new(config.id, storage.incarnation(), seed);
+        let mut protocol = Config::new(config.id, storage.identity().disk, storage.incarnation(), seed);
         protocol.election_timeout_min = config.election_timeout_min;
         protocol.election_timeout_max = config.election_timeout_max;
         protocol.heartbeat_interval = config.heartbeat_interval;

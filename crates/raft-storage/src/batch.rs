@@ -29,8 +29,8 @@ use bytes::Bytes;
 use raft_core::{ClusterTime, Entry, LogIndex, LogPosition, Payload, Term};
 
 use crate::codec::{Fields, put_at};
+use crate::configuration::{encode_configuration, take_configuration};
 use crate::error::WriteError;
-use crate::formation::{configuration_bytes, encode_configuration, take_configuration};
 
 /// The largest payload of an entry, in bytes: the largest request of a client.
 pub const MAX_ENTRY_BYTES: usize = 2 << 20;
@@ -279,7 +279,11 @@ pub(crate) fn record_bytes(entry: &Entry) -> usize {
     let payload_bytes = match &entry.payload {
         Payload::Noop => 0,
         Payload::Command(command) => command.len(),
-        Payload::Configuration(configuration) => configuration_bytes(configuration),
+        Payload::Configuration(configuration) => {
+            let mut bytes = Vec::new();
+            encode_configuration(configuration, &mut bytes);
+            bytes.len()
+        }
     };
     RECORD_HEADER_BYTES + ENTRY_FIELDS_BYTES + payload_bytes
 }

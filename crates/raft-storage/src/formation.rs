@@ -1,10 +1,12 @@
 //! The cluster this server belongs to (rule 2): the file `formation`.
 //!
-//! Body: identity (24 bytes), cluster id (16), formed (1: 0 prepared, 1 formed), configuration (as in an entry).
+//! Body: identity (24 bytes), cluster id (16), formed (1: 0 prepared, 1 formed), configuration (as in an entry;
+//! all members vote).
 
-use raft_core::{ClusterId, Configuration, Member, NodeId};
+use raft_core::{ClusterId, Configuration};
 
 use crate::codec::Fields;
+use crate::configuration::{encode_configuration, take_configuration};
 use crate::disk::Disk;
 use crate::error::{OpenError, WriteError, damaged};
 use crate::identity::Identity;
@@ -43,6 +45,9 @@ impl Formation {
             _ => return None,
         };
         let configuration = take_configuration(&mut fields)?;
+        if configuration.voters().count() < configuration.members().count() {
+            return None;
+        }
         fields.is_empty().then_some((identity, Self { cluster, configuration, formed }))
     }
 }
@@ -62,40 +67,4 @@ pub(crate) fn read<D: Disk>(disk: &mut D, expected: Identity) -> Result<Option<F
 
 pub(crate) fn write<D: Disk>(disk: &mut D, identity: Identity, formation: &Formation) -> Result<(), WriteError> {
     FILE.replace(disk, &formation.encode(identity))
-}
-
-/// Count of members (4 bytes), then each in rising order of id: id (8), disk id (16), size of the address (4), address (UTF-8).
-pub(crate) fn encode_configuration(configuration: &Configuration, bytes: &mut Vec<u8>) {
-    let count = u32::try_from(configuration.members.len()).expect("a cluster has few members");
-    bytes.extend_from_slice(&count.to_le_bytes());
-    for (id, member) in &configuration.members {
-        bytes.extend_from_slice(&id.as_u64().to_le_bytes());
-        bytes.extend_from_slice(&member.disk.0.to_le_bytes());
-        let address_bytes = u32::try_from(member.address.len()).expect("an address is short");
-        bytes.extend_from_slice(&address_bytes.to_le_bytes());
-        bytes.extend_from_slice(member.address.as_bytes());
-    }
-}
-
-/// How many bytes [`encode_configuration`] writes.
-pub(crate) fn configuration_bytes(configuration: &Configuration) -> usize {
-    4 + configuration.members.values().map(|member| 28 + member.address.len()).sum::<usize>()
-}
-
-/// Reads what [`encode_configuration`] wrote; `None` if it is anything else.
-pub(crate) fn take_configuration(fields: &mut Fields<'_>) -> Option<Configuration> {
-    let mut configuration = Configuration::default();
-    let count = fields.take_u32()?;
-    for _ in 0..count {
-        let id = NodeId::new(fields.take_u64()?)?;
-        let disk = raft_core::DiskId(fields.take_u128()?);
-        let address_bytes = usize::try_from(fields.take_u32()?).ok()?;
-        let address = std::str::from_utf8(fields.take_bytes(address_bytes)?).ok()?.to_owned();
-        let rises = configuration.members.last_key_value().is_none_or(|(last, _)| *last < id);
-        if !rises {
-            return None;
-        }
-        configuration.members.insert(id, Member { disk, address });
-    }
-    Some(configuration)
 }

@@ -33,6 +33,7 @@
 
 mod batch;
 mod codec;
+mod configuration;
 mod disk;
 mod error;
 mod filler;

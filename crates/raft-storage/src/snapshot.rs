@@ -30,8 +30,8 @@ use bytes::Bytes;
 use raft_core::{ClusterTime, LogIndex, LogPosition, Snapshot, Term};
 
 use crate::codec::{Fields, put_at};
+use crate::configuration::{encode_configuration, take_configuration};
 use crate::disk::{Disk, DiskFile};
-use crate::formation::{encode_configuration, take_configuration};
 use crate::identity::Identity;
 use crate::small_file::TEMPORARY_SUFFIX;
 use crate::{SECTOR, SECTOR_BYTES};

@@ -3,7 +3,7 @@
 //! ```text
 //! index=1 term=1 stamp=0 kind=noop
 //! index=2 term=1 stamp=51200813 kind=command client=5b6f01c2 sequence=1 op=set key="a" value="1" if_absent=false
-//! index=3 term=1 stamp=51912003 kind=configuration members=1=10.0.0.1:7001/DISK,2=10.0.0.2:7001/DISK
+//! index=3 term=1 stamp=51912003 kind=configuration voters 1 2 members=1=10.0.0.1:7001/DISK,2=10.0.0.2:7001/DISK
 //! ```
 //! Stamps are cluster time in nanoseconds (rule 6).
 
@@ -59,7 +59,9 @@ impl fmt::Display for EntryText<'_> {
         match payload {
             Payload::Noop => f.write_str("noop"),
             Payload::Command(bytes) => write!(f, "command {}", CommandText(bytes)),
-            Payload::Configuration(configuration) => write!(f, "configuration {}", Members(configuration)),
+            Payload::Configuration(configuration) => {
+                write!(f, "configuration {configuration} {}", Members(configuration))
+            }
         }
     }
 }
@@ -69,7 +71,7 @@ struct Members<'a>(&'a Configuration);
 
 impl fmt::Display for Members<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let members = self.0.members.iter();
+        let members = self.0.members();
         let members: Vec<String> = members
             .map(|(id, member)| format!("{}={}/{}", id.as_u64(), member.address.escape_debug(), member.disk))
             .collect();

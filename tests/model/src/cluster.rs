@@ -12,7 +12,7 @@ use raft_core::{
 use crate::hashed::Hashed;
 use crate::model::Plant;
 use crate::scopes::Start;
-use crate::server::{Disk, Server, ids};
+use crate::server::{Disk, Server, disk_of, ids};
 
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -106,7 +106,7 @@ impl Cluster {
 
     pub(crate) fn deliver(&mut self, envelope: &Envelope, plant: Plant) {
         let Envelope { from, to, incarnation, message } = envelope.clone();
-        self.step(to, None, Input::Message { from, incarnation, message }, plant);
+        self.step(to, None, Input::Message { from, disk: disk_of(from), incarnation, message }, plant);
     }
 
     pub(crate) fn take_off_the_network(&mut self, envelope: &Hashed<Envelope>) {
@@ -188,6 +188,9 @@ impl Cluster {
                 // The model asks nothing and reads nothing; the rest is for the log.
                 Effect::RoleChanged { .. }
                 | Effect::ProposalAccepted { .. }
+                | Effect::ChangeAccepted { .. }
+                | Effect::ChangeRefused { .. }
+                | Effect::ConfigurationChanged { .. }
                 | Effect::ProposalRefused { .. }
                 | Effect::ReadReady { .. }
                 | Effect::ReadFailed { .. }
@@ -264,7 +267,7 @@ fn is_spent(envelope: &Envelope, receiver: &Server) -> bool {
     let mut raft = receiver.raft.clone();
     let mut effects = Vec::new();
     let outcome = catch_unwind(AssertUnwindSafe(|| {
-        raft.step(receiver.now, Input::Message { from, incarnation, message }, &mut effects);
+        raft.step(receiver.now, Input::Message { from, disk: disk_of(from), incarnation, message }, &mut effects);
     }));
     outcome.is_ok() && effects.is_empty() && raft == receiver.raft
 }

@@ -1,6 +1,5 @@
 //! One server of the model: the shipped protocol, a disk with writes under way, and a clock that moves when told.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use raft_core::{
@@ -54,7 +53,7 @@ impl Server {
     }
 
     pub(crate) fn start(id: NodeId, incarnation: Incarnation, disk: Disk) -> Self {
-        let mut config = Config::new(id, incarnation, id.as_u64());
+        let mut config = Config::new(id, disk_of(id), incarnation, id.as_u64());
         config.heartbeat_interval = Duration::from_nanos(1);
         config.election_timeout_min = TIMEOUT;
         config.election_timeout_max = 2 * TIMEOUT;
@@ -74,7 +73,12 @@ pub(crate) fn ids() -> impl Iterator<Item = NodeId> {
     (1..=3).filter_map(NodeId::new)
 }
 
+/// The one disk each has.
+pub(crate) fn disk_of(id: NodeId) -> DiskId {
+    DiskId(u128::from(id.as_u64()))
+}
+
 fn three_servers() -> Configuration {
-    let member = |id: NodeId| Member { disk: DiskId(u128::from(id.as_u64())), address: String::new() };
-    Configuration { members: ids().map(|id| (id, member(id))).collect::<BTreeMap<_, _>>() }
+    let member = |id: NodeId| Member { disk: disk_of(id), address: String::new() };
+    Configuration::of_voters(ids().map(|id| (id, member(id))))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Config, Configuration, DiskId, Effect, Incarnation, Input, Instant, LogIndex, LogPosition, Member, Message,
-    NodeId, ProposalId, Raft, ReadId, RoleName, Term,
+    Body, Config, Configuration, DiskId, Effect, Incarnation, Input, Instant, LogIndex, LogPosition, Member,
+    MemberChange, Message, NodeId, ProposalId, Raft, ReadId, RoleName, Standing, Term,
 };
 
 use crate::disk::{Chunk, Disk};
@@ -17,6 +17,16 @@ use crate::safety::Safety;
 /// A server's id in the tests: `n(1)` is n1.
 pub(crate) fn n(id: u64) -> NodeId {
     NodeId::new(id).unwrap()
+}
+
+/// What a configuration says of the server `id` with its first disk.
+pub(crate) fn member(id: NodeId) -> Member {
+    member_on(id, DiskId(u128::from(id.as_u64())))
+}
+
+/// The same with another disk.
+pub(crate) fn member_on(id: NodeId, disk: DiskId) -> Member {
+    Member { disk, address: format!("{id}:1") }
 }
 
 /// A running server, its disk and its clock.
@@ -61,9 +71,10 @@ impl Node {
     }
 }
 
-/// A message on its way, with the incarnation that its link proved.
+/// A message on its way, with the disk and the incarnation that its link proved.
 #[derive(Clone, Debug)]
 pub(crate) struct Packet {
+    pub(crate) disk: DiskId,
     pub(crate) incarnation: Incarnation,
     pub(crate) message: Message,
 }
@@ -103,10 +114,9 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(count: u64, manual_disk: bool, configure: impl Fn(&mut Config)) -> Self {
-        let member = |id: u64| Member { disk: DiskId(u128::from(id)), address: format!("n{id}:1") };
-        let initial = Configuration { members: (1..=count).map(|id| (n(id), member(id))).collect() };
+        let initial = Configuration::of_voters((1..=count).map(|id| (n(id), member(n(id)))));
         let start = |id| {
-            let mut config = Config::new(n(id), Incarnation(1), id);
+            let mut config = Config::new(n(id), DiskId(u128::from(id)), Incarnation(1), id);
             configure(&mut config);
             let disk = Disk::new(initial.clone());
             (n(id), Node::new(config, disk, Instant(0)))
@@ -121,6 +131,20 @@ impl Cluster {
             proposals: 0,
             reads: 0,
         }
+    }
+
+    /// Starts a server with an empty disk, which knows of no cluster (rule 2). If it was there, it has lost its disk.
+    pub(crate) fn start_new(&mut self, id: NodeId, disk: DiskId) {
+        let like = self.nodes.values().next().unwrap();
+        let config = Config {
+            id,
+            disk,
+            incarnation: Incarnation(1),
+            seed: like.config.seed + id.as_u64(),
+            ..like.config.clone()
+        };
+        let node = Node::new(config, Disk::new(Configuration::default()), like.now);
+        self.nodes.insert(id, node);
     }
 
     pub(crate) fn ids(&self) -> Vec<NodeId> {
@@ -168,9 +192,10 @@ impl Cluster {
         match &event.effect {
             Effect::Send { to, message } => {
                 event.term = message.term;
-                event.lost = self.cut.contains(&(id, *to));
+                event.lost = self.is_lost(id, *to);
                 if !event.lost {
-                    let packet = Packet { incarnation: self.nodes[&id].config.incarnation, message: message.clone() };
+                    let Config { disk, incarnation, .. } = self.nodes[&id].config;
+                    let packet = Packet { disk, incarnation, message: message.clone() };
                     self.queues.entry((*to, id)).or_default().push_back(packet);
                 }
             }
@@ -181,8 +206,7 @@ impl Cluster {
             }
             Effect::SendSnapshot { to, term, last, offset, max_bytes } => {
                 event.term = *term;
-                event.lost =
-                    self.cut.contains(&(id, *to)) || !self.send_chunk(id, *to, (*term, *last, *offset, *max_bytes));
+                event.lost = self.is_lost(id, *to) || !self.send_chunk(id, *to, (*term, *last, *offset, *max_bytes));
             }
             Effect::StoreChunk { last, offset, data, done } => {
                 let (last, offset, data, done) = (*last, *offset, data.clone(), *done);
@@ -197,7 +221,10 @@ impl Cluster {
                 self.safety.check_state(&self.nodes[&id]);
             }
             Effect::Compacted { through } => self.node(id).disk.compact(*through),
+            Effect::ConfigurationChanged { .. } => self.safety.check_configuration(&self.nodes[&id].raft),
             Effect::ProposalAccepted { .. }
+            | Effect::ChangeAccepted { .. }
+            | Effect::ChangeRefused { .. }
             | Effect::ProposalRefused { .. }
             | Effect::ReadReady { .. }
             | Effect::ReadFailed { .. }
@@ -207,6 +234,11 @@ impl Cluster {
             | Effect::Misbehaved { .. } => {}
         }
         self.events.push(event);
+    }
+
+    /// Whether a message is swallowed: by a cut link, or because nobody is there.
+    fn is_lost(&self, from: NodeId, to: NodeId) -> bool {
+        self.cut.contains(&(from, to)) || !self.nodes.contains_key(&to)
     }
 
     /// Reads a chunk of a snapshot and sends it. Returns false if its file is gone.
@@ -221,7 +253,8 @@ impl Cluster {
         let Some(start) = usize::try_from(offset).ok().filter(|start| *start <= data.len()) else { return false };
         let end = start.saturating_add(max_bytes).min(data.len());
         let body = Body::InstallSnapshot { last, offset, data: data.slice(start..end), done: end == data.len() };
-        let packet = Packet { incarnation: sender.config.incarnation, message: Message { term, body } };
+        let Config { disk, incarnation, .. } = sender.config;
+        let packet = Packet { disk, incarnation, message: Message { term, body } };
         self.queues.entry((to, from)).or_default().push_back(packet);
         true
     }
@@ -257,6 +290,11 @@ impl Cluster {
         self.step(id, Input::Propose { id: ProposalId(self.proposals), commands });
     }
 
+    pub(crate) fn change(&mut self, id: NodeId, changes: Vec<MemberChange>) {
+        self.proposals += 1;
+        self.step(id, Input::ChangeMembership { id: ProposalId(self.proposals), changes });
+    }
+
     pub(crate) fn read(&mut self, id: NodeId) {
         self.reads += 1;
         self.safety.begin_read(id, ReadId(self.reads));
@@ -266,7 +304,8 @@ impl Cluster {
     /// A message that no server sent, or not now.
     pub(crate) fn inject(&mut self, to: NodeId, from: NodeId, incarnation: Incarnation, message: Message) {
         self.safety.is_deceived = true;
-        self.step(to, Input::Message { from, incarnation, message });
+        let disk = member(from).disk;
+        self.step(to, Input::Message { from, disk, incarnation, message });
     }
 
     // --- time ----------------------------------------------------------------------------------------------------
@@ -321,8 +360,8 @@ impl Cluster {
 
     /// Delivers the oldest message of one link.
     pub(crate) fn deliver_one(&mut self, to: NodeId, from: NodeId) -> bool {
-        let Some(Packet { incarnation, message }) = self.queue(to, from).pop_front() else { return false };
-        self.step(to, Input::Message { from, incarnation, message });
+        let Some(Packet { disk, incarnation, message }) = self.queue(to, from).pop_front() else { return false };
+        self.step(to, Input::Message { from, disk, incarnation, message });
         true
     }
 
@@ -359,14 +398,30 @@ impl Cluster {
 
     // --- what it comes to ----------------------------------------------------------------------------------------
 
-    /// Whether there is one leader, everybody follows it, and everybody has and knows to be committed what it has.
+    /// Whether there is one leader, every member follows it, and all have and know to be committed what it has.
     pub(crate) fn agrees(&self) -> bool {
         let Some(leader) = self.leader() else { return false };
         let last = self.raft(leader).log().last_position();
-        self.nodes.values().all(|node| {
-            let raft = &node.raft;
+        self.members().into_iter().all(|id| {
+            let raft = self.raft(id);
             raft.leader() == Some(leader) && raft.log().last_position() == last && raft.commit_index() == last.index
         })
+    }
+
+    /// The members of the leader's configuration; of everybody, without a leader.
+    pub(crate) fn members(&self) -> Vec<NodeId> {
+        let leader = self.leader().map(|leader| self.raft(leader).configuration());
+        leader.map_or_else(|| self.ids(), |configuration| configuration.members().map(|(id, _)| id).collect())
+    }
+
+    /// Whether no change of the membership is under way, and none that the leader makes by itself is due.
+    pub(crate) fn is_settled(&self) -> bool {
+        let Some(leader) = self.leader() else { return false };
+        let raft = self.raft(leader);
+        let is_due = |standing: &Standing| *standing == Standing::Learner { becomes_voter: true };
+        raft.configuration_index() <= raft.commit_index()
+            && !raft.configuration().is_joint()
+            && !raft.configuration().standings().any(|(_, _, standing)| is_due(standing))
     }
 
     pub(crate) fn commits(&self) -> BTreeMap<NodeId, LogIndex> {

@@ -5,11 +5,11 @@
 
 use proptest::prelude::*;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Input, LogIndex, LogPosition, Member,
-    Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Term, Verdict,
+    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Input, Learner, LogIndex, LogPosition,
+    MemberChange, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
 };
 
-use crate::cluster::{Cluster, n};
+use crate::cluster::{Cluster, member, member_on, n};
 
 /// What happens to the server.
 #[derive(Clone, Debug)]
@@ -21,6 +21,7 @@ enum Happening {
     Read,
     Snapshot,
     Unreachable { peer: u64 },
+    Change(MemberChange),
     Restart,
 }
 
@@ -45,10 +46,22 @@ fn node() -> impl Strategy<Value = NodeId> {
 
 fn payload() -> impl Strategy<Value = Payload> {
     let configuration = prop::collection::btree_set(1_u64..5, 0..4).prop_map(|ids| {
-        let member = |id: u64| Member { disk: DiskId(u128::from(id)), address: String::new() };
-        Payload::Configuration(Configuration { members: ids.into_iter().map(|id| (n(id), member(id))).collect() })
+        Payload::Configuration(Configuration::of_voters(ids.into_iter().map(|id| (n(id), member(n(id))))))
     });
-    prop_oneof![8 => Just(Payload::Noop), 4 => Just(Payload::Command("x".into())), 1 => configuration]
+    let standing = prop_oneof![
+        Just(Standing::Voter),
+        Just(Standing::Incoming),
+        Just(Standing::Outgoing { then: None }),
+        any::<bool>().prop_map(|becomes_voter| Standing::Learner { becomes_voter }),
+        any::<bool>().prop_map(|becomes_voter| {
+            Standing::Outgoing { then: Some(Learner { member: member_on(n(1), DiskId(9)), becomes_voter }) }
+        }),
+    ];
+    let joint = prop::collection::btree_map(1_u64..5, standing, 1..5).prop_map(|standings| {
+        let members = standings.into_iter().map(|(id, standing)| (n(id), (member(n(id)), standing)));
+        Configuration::new(members.collect()).map_or(Payload::Noop, Payload::Configuration)
+    });
+    prop_oneof![8 => Just(Payload::Noop), 4 => Just(Payload::Command("x".into())), 1 => configuration, 2 => joint]
 }
 
 /// Mostly consecutive from where they say they begin, with terms that mostly rise.
@@ -124,6 +137,22 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Snapshot),
         1 => (1_u64..5).prop_map(|peer| Happening::Unreachable { peer }),
         1 => Just(Happening::Restart),
+        2 => change().prop_map(Happening::Change),
+    ]
+}
+
+fn change() -> impl Strategy<Value = MemberChange> {
+    let member = || (node(), 1_u128..6).prop_map(|(id, disk)| (id, member_on(id, DiskId(disk))));
+    prop_oneof![
+        (member(), any::<bool>()).prop_map(|((id, member), becomes_voter)| MemberChange::AddLearner {
+            id,
+            member,
+            becomes_voter
+        }),
+        node().prop_map(|id| MemberChange::Promote { id }),
+        node().prop_map(|id| MemberChange::Demote { id }),
+        node().prop_map(|id| MemberChange::Remove { id }),
+        member().prop_map(|(id, member)| MemberChange::Replace { id, member }),
     ]
 }
 
@@ -145,6 +174,7 @@ fn run(happenings: Vec<Happening>, elect_first: bool) {
             Happening::Snapshot => cluster.take_snapshot(n(1)),
             Happening::Unreachable { peer } => cluster.step(n(1), Input::Unreachable { peer: n(peer) }),
             Happening::Restart => cluster.restart(n(1)),
+            Happening::Change(change) => cluster.change(n(1), vec![change]),
         }
     }
 }

@@ -9,11 +9,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use raft_core::{Config, Effect, Input, LogIndex, NodeId};
+use raft_core::{Config, DiskId, Effect, Input, LogIndex, MemberChange, NodeId};
 use rand_core::Rng;
 use rand_pcg::Pcg64Mcg;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, member_on, n};
 use crate::safety::Safety;
 
 /// How many runs, and how long each.
@@ -43,11 +43,13 @@ enum Action {
     Unreachable,
     Transfer,
     Snapshot,
+    Change,
+    Wipe,
     Pause,
 }
 
 /// Each action with its usual weight. Each run varies them: what is rare on average is common somewhere.
-const ACTIONS: [(Action, u64); 18] = [
+const ACTIONS: [(Action, u64); 20] = [
     (Action::Deliver, 500),
     (Action::DeliverOutOfOrder, 20),
     (Action::Drop, 10),
@@ -65,6 +67,8 @@ const ACTIONS: [(Action, u64); 18] = [
     (Action::Unreachable, 3),
     (Action::Transfer, 3),
     (Action::Snapshot, 40),
+    (Action::Change, 40),
+    (Action::Wipe, 4),
     (Action::Pause, 5),
 ];
 
@@ -78,17 +82,24 @@ struct Run {
     commands: u64,
     trace: DefaultHasher,
     snapshots_installed: u64,
+    changes_accepted: u64,
+    /// A server that lost its disk and is no voter with the new one yet (rule 2). One at a time, of those that a majority
+    /// can do without; and as long as it lasts nobody asks for another change, as no operator should.
+    wiped: Option<(NodeId, DiskId)>,
+    disks_wiped: u64,
     last_events: Vec<String>,
 }
 
 /// What a run came to.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     trace: u64,
     leaders_elected: usize,
     committed: LogIndex,
     reads_answered: u64,
     snapshots_installed: u64,
+    changes_accepted: u64,
+    disks_wiped: u64,
 }
 
 impl Run {
@@ -99,13 +110,17 @@ impl Run {
         let (append_bytes, messages) = (pick(&[1, 100, 1 << 20]), pick(&[1, 3, 256]));
         let (tail, chunk) = (pick(&[0, 0, 200, 8 << 20]), pick(&[7, 100, 1 << 20]));
         let weights = ACTIONS.map(|(_, weight)| weight * pick(&[0, 1, 1, 1, 3]));
-        let cluster = Cluster::new(nodes, true, |config: &mut Config| {
+        let strangers = pick(&[0, 1, 2, 2]);
+        let mut cluster = Cluster::new(nodes, true, |config: &mut Config| {
             config.seed = config.seed.wrapping_add(seed.wrapping_mul(1_000_003));
             config.max_append_bytes = usize::try_from(append_bytes).unwrap();
             config.max_inflight_messages = usize::try_from(messages).unwrap();
             config.log_tail_bytes = usize::try_from(tail).unwrap();
             config.snapshot_chunk_bytes = usize::try_from(chunk).unwrap();
         });
+        for id in nodes + 1..=nodes + strangers {
+            cluster.start_new(n(id), DiskId(u128::from(id)));
+        }
         Self {
             random,
             cluster,
@@ -114,6 +129,9 @@ impl Run {
             commands: 0,
             trace: DefaultHasher::new(),
             snapshots_installed: 0,
+            changes_accepted: 0,
+            wiped: None,
+            disks_wiped: 0,
             last_events: Vec::new(),
         }
     }
@@ -177,6 +195,7 @@ impl Run {
 
     fn act(&mut self) {
         self.pass_pause();
+        self.note_replaced();
         match self.any_action() {
             Action::Deliver => {
                 if let Some((to, from)) = self.any_busy_link() {
@@ -250,10 +269,9 @@ impl Run {
             }
             Action::Transfer => self.transfer(),
             Action::Snapshot => self.snapshot(),
-            Action::Pause => {
-                let (id, steps) = (self.any_node(), self.below(1_000));
-                self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
-            }
+            Action::Change => self.change(),
+            Action::Wipe => self.wipe(),
+            Action::Pause => self.pause(),
         }
     }
 
@@ -261,6 +279,64 @@ impl Run {
     fn snapshot(&mut self) {
         let id = self.any_node();
         self.cluster.take_snapshot(id);
+    }
+
+    fn pause(&mut self) {
+        let (id, steps) = (self.any_node(), self.below(1_000));
+        self.paused = Some((self.cluster.leader().unwrap_or(id), steps));
+    }
+
+    /// One or two wishes about anybody, members and strangers, asked of the leader.
+    fn change(&mut self) {
+        let count = self.below(2) + 1;
+        let changes = match self.wiped {
+            Some((id, disk)) => vec![MemberChange::Replace { id, member: member_on(id, disk) }],
+            None => (0..count).map(|_| self.any_change()).collect(),
+        };
+        let asked = self.cluster.leader().filter(|&leader| !self.is_paused(leader));
+        let id = asked.unwrap_or_else(|| self.any_node());
+        self.cluster.change(id, changes);
+    }
+
+    /// Takes a voter's disk, if all members agree on who votes and the others are a majority.
+    fn wipe(&mut self) {
+        let (id, Some(leader)) = (self.any_node(), self.cluster.leader()) else { return };
+        let raft = self.cluster.raft(leader);
+        let (configuration, index) = (raft.configuration(), raft.configuration_index());
+        let agree = self.cluster.members().into_iter().all(|id| self.cluster.raft(id).configuration_index() == index);
+        let disk = self.cluster.nodes[&id].config.disk;
+        let is_voter = configuration.has(id, disk) && configuration.is_voter(id);
+        if self.wiped.is_none() && self.cluster.is_settled() && agree && is_voter && configuration.voters().count() > 2
+        {
+            let disk = DiskId(disk.0 + 100);
+            self.cluster.start_new(id, disk);
+            self.wiped = Some((id, disk));
+            self.disks_wiped += 1;
+        }
+    }
+
+    /// Whether the server that lost its disk votes again.
+    fn note_replaced(&mut self) {
+        if let (Some((id, disk)), Some(leader)) = (self.wiped, self.cluster.leader()) {
+            let configuration = self.cluster.raft(leader).configuration();
+            if configuration.has(id, disk) && self.cluster.is_settled() && configuration.is_voter(id) {
+                self.wiped = None;
+            }
+        }
+    }
+
+    fn any_change(&mut self) -> MemberChange {
+        let ids = self.cluster.ids();
+        let id = ids[self.below(ids.len())];
+        let disk = self.cluster.nodes[&id].config.disk;
+        let member = |id| member_on(id, disk);
+        match self.below(6) {
+            0 => MemberChange::Promote { id },
+            1 => MemberChange::Demote { id },
+            2 => MemberChange::Remove { id },
+            3 => MemberChange::AddLearner { id, member: member(id), becomes_voter: false },
+            _ => MemberChange::AddLearner { id, member: member(id), becomes_voter: true },
+        }
     }
 
     fn transfer(&mut self) {
@@ -274,6 +350,7 @@ impl Run {
         for event in std::mem::take(&mut self.cluster.events) {
             event.hash(&mut self.trace);
             self.snapshots_installed += u64::from(matches!(event.effect, Effect::SnapshotInstalled { .. }));
+            self.changes_accepted += u64::from(matches!(event.effect, Effect::ChangeAccepted { .. }));
             if std::env::var_os("SEED").is_some() {
                 self.last_events.push(event.to_string());
             }
@@ -284,16 +361,39 @@ impl Run {
     fn heal_and_agree(&mut self) {
         self.paused = None;
         self.cluster.heal();
+        self.replace_wiped();
         let hands_over = |cluster: &Cluster| cluster.nodes.values().any(|node| node.raft.transfers_to().is_some());
-        self.pass_time_until("everybody agrees", |cluster| cluster.agrees() && !hands_over(cluster));
+        self.pass_time_until("everybody agrees, and no change is under way", |cluster| {
+            cluster.agrees() && cluster.is_settled() && !hands_over(cluster)
+        });
         let leader = self.cluster.leader().unwrap();
         let committed = self.cluster.safety.committed_index().next();
-        let answered = self.cluster.safety.reads_answered + self.cluster.nodes.len() as u64;
+        let members = self.cluster.members();
+        let answered = self.cluster.safety.reads_answered + members.len() as u64;
         self.cluster.propose(leader, &["after".to_owned()]);
-        self.cluster.ids().into_iter().for_each(|id| self.cluster.read(id));
+        members.into_iter().for_each(|id| self.cluster.read(id));
         self.pass_time_until("a write is committed and each node answers a read", |cluster| {
             cluster.safety.committed_index() == committed && cluster.safety.reads_answered >= answered
         });
+    }
+
+    /// Asks for the new disk to be taken in until it is.
+    fn replace_wiped(&mut self) {
+        let mut time = Duration::ZERO;
+        self.note_replaced();
+        while let Some((id, disk)) = self.wiped {
+            assert!(time < 2 * TIME_TO_AGREE, "{id} does not vote again after {} ms", time.as_millis());
+            if let Some(leader) = self.cluster.leader() {
+                self.cluster.change(leader, vec![MemberChange::Replace { id, member: member_on(id, disk) }]);
+            }
+            for _ in 0..4 {
+                self.cluster.ids().into_iter().for_each(|id| self.cluster.pass_time(id, Duration::from_millis(5)));
+                self.cluster.stabilize();
+            }
+            self.note_events();
+            self.note_replaced();
+            time += Duration::from_millis(20);
+        }
     }
 
     fn pass_time_until(&mut self, what: &str, done: impl Fn(&Cluster) -> bool) {
@@ -326,6 +426,8 @@ impl Run {
             committed: self.cluster.safety.committed_index(),
             reads_answered: self.cluster.safety.reads_answered,
             snapshots_installed: self.snapshots_installed,
+            changes_accepted: self.changes_accepted,
+            disks_wiped: self.disks_wiped,
         }
     }
 }
@@ -338,20 +440,23 @@ fn run(seed: u64) -> Outcome {
 
 #[test]
 fn many_seeds() {
-    let mut total =
-        Outcome { trace: 0, leaders_elected: 0, committed: LogIndex(0), reads_answered: 0, snapshots_installed: 0 };
+    let mut total = Outcome::default();
     for seed in 0..SEEDS {
         let outcome = run(seed);
         total.leaders_elected += outcome.leaders_elected;
         total.committed.0 += outcome.committed.0;
         total.reads_answered += outcome.reads_answered;
         total.snapshots_installed += outcome.snapshots_installed;
+        total.changes_accepted += outcome.changes_accepted;
+        total.disks_wiped += outcome.disks_wiped;
     }
     // Runs in which nothing happens would show nothing.
     assert!(total.leaders_elected as u64 > 2 * SEEDS, "{total:?}");
     assert!(total.committed.0 > 20 * SEEDS, "{total:?}");
     assert!(total.reads_answered > 10 * SEEDS, "{total:?}");
     assert!(total.snapshots_installed > SEEDS / 4, "{total:?}");
+    assert!(total.changes_accepted > 2 * SEEDS, "{total:?}");
+    assert!(total.disks_wiped > SEEDS / 4, "{total:?}");
 }
 
 #[test]

@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    AppendResult, Body, Effect, Entry, LogIndex, LogPosition, Message, NodeId, Raft, ReadId, Refusal, RoleName, Term,
-    Verdict,
+    AppendResult, Body, Configuration, DiskId, Effect, Entry, Half, LogIndex, LogPosition, Message, NodeId, Payload,
+    Raft, ReadId, Refusal, RoleName, Term, Verdict,
 };
 
 use crate::cluster::Node;
@@ -16,7 +16,7 @@ use crate::disk::Disk;
 pub(crate) struct Safety {
     leaders: BTreeMap<Term, NodeId>,
     /// Every vote that ever left a server, its own among them.
-    votes: BTreeMap<(NodeId, Term), NodeId>,
+    votes: BTreeMap<(NodeId, DiskId, Term), NodeId>,
     /// Every entry that was ever committed anywhere, from index 1, and the first term in which it was.
     committed: Vec<(Entry, Term)>,
     /// Of each read under way: what was committed anywhere when it began.
@@ -46,7 +46,7 @@ impl Safety {
         match effect {
             Effect::Send { to, message } => {
                 check_durable(node, *to, message);
-                self.check_vote(id, *to, message);
+                self.check_vote((id, node.config.disk), *to, message);
             }
             Effect::Committed { index } if !self.is_deceived => self.check_committed(nodes, &node.raft, *index),
             Effect::RoleChanged { to: RoleName::Leader, .. } if !self.is_deceived => self.check_elected(&node.raft),
@@ -63,6 +63,9 @@ impl Safety {
                 self.reads.remove(&(id, *read)).expect("each read is answered once");
             }
             Effect::Write(_)
+            | Effect::ChangeAccepted { .. }
+            | Effect::ChangeRefused { .. }
+            | Effect::ConfigurationChanged { .. }
             | Effect::SendSnapshot { .. }
             | Effect::StoreChunk { .. }
             | Effect::SnapshotInstalled { .. }
@@ -78,7 +81,7 @@ impl Safety {
     }
 
     /// One vote a term and server, across restarts (§3.4).
-    fn check_vote(&mut self, from: NodeId, to: NodeId, message: &Message) {
+    fn check_vote(&mut self, (from, disk): (NodeId, DiskId), to: NodeId, message: &Message) {
         let chosen = match &message.body {
             Body::RequestVote { .. } => from,
             Body::RequestVoteReply { verdict: Verdict::Granted } => to,
@@ -95,7 +98,7 @@ impl Safety {
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => return,
         };
-        let first = *self.votes.entry((from, message.term)).or_insert(chosen);
+        let first = *self.votes.entry((from, disk, message.term)).or_insert(chosen);
         assert_eq!(first, chosen, "{from} votes twice in term {}", message.term);
     }
 
@@ -130,9 +133,26 @@ impl Safety {
                 assert_eq!(known, entry, "{} commits another entry", raft.id());
                 continue;
             }
-            let holders = nodes.values().filter(|node| node.disk.has(entry.position)).count();
-            assert!(holders * 2 > nodes.len(), "{entry} is committed by {} on {holders} disks", raft.id());
+            check_held(nodes, raft, entry.position);
             self.committed.push((entry.clone(), raft.term()));
+        }
+    }
+
+    /// A configuration in effect is the latest in the log, and follows from the one before: the voters change through a
+    /// joint step, and a change begins after the one before is committed (§4.1, §4.3).
+    pub(crate) fn check_configuration(&self, raft: &Raft) {
+        let configurations = configurations(raft);
+        let latest = configurations.last().map(|(_, configuration)| *configuration);
+        assert!(latest.is_none_or(|latest| latest == raft.configuration()), "{}: not the latest in the log", raft.id());
+        if self.is_deceived {
+            return;
+        }
+        for pair in configurations.windows(2) {
+            let [(first, before), (_, after)] = pair else { unreachable!() };
+            assert!(*first <= self.committed_index(), "a change at {first} is not committed: {before}, then {after}");
+            let voters = |configuration: &Configuration, half| configuration.voters_in(half).collect::<Vec<_>>();
+            assert_eq!(voters(before, Half::New), voters(after, Half::Old), "{before} leads to {after} at once");
+            assert!(!(before.is_joint() && after.is_joint()), "{before} leads to another joint one: {after}");
         }
     }
 
@@ -150,6 +170,41 @@ impl Safety {
             }
         }
     }
+}
+
+/// The configurations in a server's log, with the index of each.
+fn configurations(raft: &Raft) -> Vec<(LogIndex, &Configuration)> {
+    let log = raft.log();
+    log.range(log.base().index.next(), log.last_index())
+        .filter_map(|entry| match &entry.payload {
+            Payload::Configuration(configuration) => Some((entry.position.index, configuration)),
+            Payload::Noop | Payload::Command(_) => None,
+        })
+        .collect()
+}
+
+/// What is committed is on the disks of a majority of both halves of a configuration that was in effect while it was
+/// counted: the leader's, or the one before, which it may have left in the same step.
+fn check_held(nodes: &BTreeMap<NodeId, Node>, raft: &Raft, position: LogPosition) {
+    let suffices = |configuration: &Configuration| {
+        // A disk that is gone held it when it said so; its vote is gone as well (rule 2).
+        let holds = |id: NodeId| {
+            let node = &nodes[&id];
+            !configuration.has(id, node.config.disk) || node.disk.has(position)
+        };
+        Half::BOTH.into_iter().all(|half| {
+            let (all, held) = (configuration.voters_in(half), configuration.voters_in(half).filter(|&id| holds(id)));
+            held.count() * 2 > all.count()
+        })
+    };
+    let configurations = configurations(raft);
+    let before = configurations.iter().rev().nth(1).map(|(_, configuration)| *configuration);
+    assert!(
+        suffices(raft.configuration()) || before.is_some_and(suffices),
+        "{position} is committed by {} and not held by a majority of {}",
+        raft.id(),
+        raft.configuration()
+    );
 }
 
 /// Rule 1: no message names a term, a vote or a position that is not on its sender's disk.

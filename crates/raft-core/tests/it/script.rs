@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use goldenscript::{Command, Context};
 use raft_core::{
-    Config, Effect, HardState, Incarnation, Input, LogIndex, LogPosition, Message, NodeId, RoleName, Term,
+    Config, DiskId, Effect, HardState, Incarnation, Input, LogIndex, LogPosition, Message, NodeId, RoleName, Term,
 };
 
 use crate::cluster::Cluster;
@@ -145,6 +145,15 @@ impl Script {
                 cluster.persist(words.server(0)?, usize::try_from(count)?);
             }
             "restart" => cluster.restart(words.server(0)?),
+            "server" => {
+                let id = words.server(0)?;
+                let disk = fields.text("disk").map_or(Ok(id.as_u64()), number)?;
+                cluster.start_new(id, DiskId(disk.into()));
+            }
+            "change" => {
+                let changes = fields.changes()?;
+                cluster.change(words.server(0)?, changes);
+            }
             "snapshot" => cluster.take_snapshot(words.server(0)?),
             "damage" => {
                 let (id, last) = (words.server(0)?, words.0.get(1).ok_or("a snapshot is missing; write 5@2")?);
@@ -229,6 +238,14 @@ impl Script {
                     writeln!(self.output, "{line}")?;
                 }
             }
+            "configuration" => {
+                let ids = if words.0.is_empty() { self.cluster()?.ids() } else { words.servers()? };
+                for id in ids {
+                    let raft = self.cluster()?.raft(id);
+                    let line = format!("{id} {}: {}", raft.configuration_index(), raft.configuration());
+                    writeln!(self.output, "{line}")?;
+                }
+            }
             "log-of" => {
                 let ids = if words.0.is_empty() { self.cluster()?.ids() } else { words.servers()? };
                 for id in ids {
@@ -296,6 +313,9 @@ fn status(cluster: &Cluster, id: NodeId) -> String {
     }
     if let Some(chosen) = raft.hard_state().voted_for {
         write!(line, " vote={chosen}").unwrap();
+    }
+    if raft.is_removed() {
+        line.push_str(" removed");
     }
     write!(line, " last={} commit={}", raft.log().last_position(), raft.commit_index()).unwrap();
     if cluster.manual_disk {

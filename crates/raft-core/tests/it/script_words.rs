@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use goldenscript::Argument;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Entry, Incarnation, LogIndex, LogPosition, NodeId, Payload, Poll, ReadId,
-    ReadRound, Refusal, Term, Verdict,
+    AppendResult, Body, ClusterTime, DiskId, Entry, Incarnation, LogIndex, LogPosition, MemberChange, NodeId, Payload,
+    Poll, ReadId, ReadRound, Refusal, Term, Verdict,
 };
 
-use crate::cluster::n;
+use crate::cluster::{member_on, n};
 
 type Result<T> = std::result::Result<T, String>;
 
@@ -71,6 +71,22 @@ pub(crate) fn entries(text: &str) -> Result<Vec<Entry>> {
     text.split_whitespace().map(|text| Ok(entry(text.parse::<Position>()?.0))).collect()
 }
 
+fn change(key: &str, value: &str) -> Result<MemberChange> {
+    let (id, disk) = value.split_once('/').unwrap_or((value, ""));
+    let id = id.parse::<Server>()?.0;
+    let disk = if disk.is_empty() { id.as_u64() } else { number(disk)? };
+    let member = member_on(id, DiskId(disk.into()));
+    Ok(match key {
+        "add" => MemberChange::AddLearner { id, member, becomes_voter: false },
+        "join" => MemberChange::AddLearner { id, member, becomes_voter: true },
+        "promote" => MemberChange::Promote { id },
+        "demote" => MemberChange::Demote { id },
+        "remove" => MemberChange::Remove { id },
+        "replace" => MemberChange::Replace { id, member },
+        _ => return Err(format!("{key}= is no change of the membership")),
+    })
+}
+
 /// The `key=value` arguments of a made-up message.
 pub(crate) struct Fields<'a>(pub(crate) &'a [Argument]);
 
@@ -84,6 +100,16 @@ impl Fields<'_> {
 
     pub(crate) fn number(&self, key: &str) -> Result<u64> {
         self.text(key).map_or(Ok(0), number)
+    }
+
+    /// `add=n4 join=n5 promote=n4 demote=n1 remove=n2 replace=n3/13`: the changes, in this order. A server may be named
+    /// with the number of its disk; without, it is that of its id. `join` adds one that becomes a voter by itself.
+    pub(crate) fn changes(&self) -> Result<Vec<MemberChange>> {
+        let change = |argument: &Argument| {
+            let Argument::KeyValue(key, value) = argument else { return None };
+            Some(change(key, value))
+        };
+        self.0.iter().filter_map(change).collect()
     }
 
     fn position(&self, key: &str) -> Result<LogPosition> {

@@ -30,4 +30,4 @@ macro_rules! folders {
     )*};
 }
 
-folders!(durability, election, misbehaviour, paper, reads, replication, snapshot, transfer);
+folders!(durability, election, membership, misbehaviour, paper, reads, replication, snapshot, transfer);

@@ -2,10 +2,11 @@
 //! vote.
 
 use raft_core::{
-    AppendResult, Body, HardState, Incarnation, LogIndex, LogPosition, Message, Poll, RoleName, Term, Verdict,
+    AppendResult, Body, HardState, Incarnation, LogIndex, LogPosition, MemberChange, Message, Poll, Refusal, RoleName,
+    Term, Verdict,
 };
 
-use crate::cluster::{Cluster, n};
+use crate::cluster::{Cluster, member, n};
 use crate::script_words::entry;
 
 fn position(index: u64, term: u64) -> LogPosition {
@@ -188,4 +189,104 @@ fn was_granted(cluster: &mut Cluster) -> bool {
         Body::RequestVoteReply { verdict } | Body::PreVoteReply { verdict, .. } => verdict == Verdict::Granted,
         other => panic!("{other:?} is no answer to a candidate"),
     }
+}
+
+/// What both halves of a joint configuration commit: the voters of C_old, those of C_new, what each of n1.. holds (n1
+/// leads), and the highest index that majorities of both hold.
+#[test]
+fn a_majority_of_both_halves_commits() {
+    /// C_old, C_new, held by n1.., committed.
+    type Row = (&'static [u64], &'static [u64], &'static [u64], u64);
+    // The leader's log: no-op 1, C_old with learners 2, C_old,new 3, then 4 and 5.
+    const ROWS: [Row; 14] = [
+        (&[1], &[2], &[5, 2], 2),
+        (&[1], &[2], &[5, 5], 5),
+        (&[1, 2, 3], &[1, 4], &[5, 5, 2, 5], 5),
+        (&[1, 2, 3], &[3, 4, 5], &[5, 5, 2, 5, 5], 5),
+        // 3 by both halves, and the rest by C_new, which counts from then on.
+        (&[1, 2, 3, 4], &[1, 5], &[5, 5, 2, 3, 5], 5),
+        (&[1], &[1, 2], &[5, 2], 2),
+        (&[1, 2], &[1], &[5, 2], 2),
+        (&[1, 2, 3], &[1], &[5, 2, 2], 2),
+        (&[1, 2, 3], &[1, 4], &[5, 5, 5, 2], 2),
+        (&[1, 2, 3], &[3, 4, 5], &[5, 5, 2, 5, 2], 2),
+        (&[1, 2, 3], &[2, 3, 4], &[5, 2, 2, 5], 2),
+        (&[1, 2, 3], &[4, 5, 6], &[5, 5, 2, 2, 2, 5], 2),
+        (&[1, 2, 3, 4], &[1, 5], &[5, 5, 2, 2, 5], 2),
+        (&[1, 2], &[1, 3, 4], &[5, 2, 5, 5], 2),
+    ];
+    for (old, new, held, committed) in ROWS {
+        let mut cluster = joint_leader(old, new);
+        for (from, &index) in (1..).zip(held).skip(1) {
+            tell(&mut cluster, 1, from, 1, Body::AppendEntriesReply(AppendResult::Matched(LogIndex(index))));
+        }
+        assert_eq!(cluster.raft(n(1)).commit_index(), LogIndex(committed), "{old:?} {new:?} {held:?}");
+        assert_eq!(cluster.raft(n(1)).configuration().is_joint(), committed < 3);
+        // Any majority of each half is enough; then the leader leaves the joint configuration.
+        for from in old.iter().chain(new).filter(|from| **from != 1) {
+            tell(&mut cluster, 1, *from, 1, Body::AppendEntriesReply(AppendResult::Matched(LogIndex(5))));
+        }
+        assert!(cluster.raft(n(1)).commit_index() >= LogIndex(5), "{old:?} {new:?}");
+        assert!(!cluster.raft(n(1)).configuration().is_joint());
+    }
+}
+
+/// Who would be elected with whose votes while a configuration is joint: n1 polls (§9.6).
+#[test]
+fn a_majority_of_both_halves_elects() {
+    /// C_old, C_new, who grants, who refuses, what n1 is then.
+    type Row = (&'static [u64], &'static [u64], &'static [u64], &'static [u64], RoleName);
+    const ROWS: [Row; 9] = [
+        (&[1, 2, 3], &[1], &[], &[], RoleName::PreCandidate),
+        (&[1, 2, 3], &[1], &[2], &[], RoleName::Candidate),
+        (&[1, 2, 3], &[1], &[], &[2, 3], RoleName::Follower),
+        (&[1, 2, 3], &[1, 4, 5], &[2, 3], &[], RoleName::PreCandidate),
+        (&[1, 2, 3], &[1, 4, 5], &[4, 5], &[], RoleName::PreCandidate),
+        (&[1, 2, 3], &[1, 4, 5], &[2, 4], &[3, 5], RoleName::Candidate),
+        (&[1, 2, 3], &[1, 4, 5], &[2, 3], &[4, 5], RoleName::Follower),
+        (&[1, 2, 3], &[4, 5, 6], &[2, 3, 4], &[], RoleName::PreCandidate),
+        (&[1, 2, 3], &[4, 5, 6], &[2, 4, 5], &[], RoleName::Candidate),
+    ];
+    for (old, new, grant, refuse, role) in ROWS {
+        let mut cluster = joint_leader(old, new);
+        cluster.restart(n(1));
+        cluster.wake(n(1));
+        assert_eq!(cluster.raft(n(1)).role(), RoleName::PreCandidate);
+        let granted = grant.iter().map(|id| (id, Verdict::Granted));
+        let refused = refuse.iter().map(|id| (id, Verdict::Refused(Refusal::HearsLeader)));
+        for (from, verdict) in granted.chain(refused) {
+            tell(&mut cluster, 1, *from, 1, Body::PreVoteReply { poll: Poll(1), verdict });
+        }
+        assert_eq!(cluster.raft(n(1)).role(), role, "{old:?} {new:?} {grant:?} {refuse:?}");
+    }
+}
+
+/// A cluster whose leader n1 alone has C_old,new, at 3, and two commands after it; all else is cut off and holds 2.
+fn joint_leader(old: &[u64], new: &[u64]) -> Cluster {
+    let mut cluster = Cluster::new(old.len() as u64, false, |_| {});
+    let is_old = |id: &&u64| old.contains(id);
+    for id in new.iter().filter(|id| !is_old(id)) {
+        cluster.start_new(n(*id), member(n(*id)).disk);
+    }
+    cluster.wake(n(1));
+    cluster.stabilize();
+    let add = |id: &u64| MemberChange::AddLearner { id: n(*id), member: member(n(*id)), becomes_voter: false };
+    let strangers: Vec<_> = new.iter().filter(|id| !is_old(id)).map(add).collect();
+    if strangers.is_empty() {
+        cluster.propose(n(1), &["instead".to_owned()]);
+    } else {
+        cluster.change(n(1), strangers);
+    }
+    cluster.stabilize();
+    cluster.wake(n(1));
+    cluster.stabilize();
+    for id in cluster.ids() {
+        cluster.cut(n(1), id);
+    }
+    let come = new.iter().filter(|id| !is_old(id)).map(|id| MemberChange::Promote { id: n(*id) });
+    let go = old.iter().filter(|id| !new.contains(id)).map(|id| MemberChange::Remove { id: n(*id) });
+    cluster.change(n(1), come.chain(go).collect());
+    cluster.propose(n(1), &["a".to_owned(), "b".to_owned()]);
+    assert_eq!(cluster.raft(n(1)).log().last_index(), LogIndex(5));
+    cluster
 }

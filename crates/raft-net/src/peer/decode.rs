@@ -3,14 +3,17 @@
 //! What can be judged from the message alone is judged here, so that no arithmetic behind this door can overflow and no
 //! list is longer than its limit. What only the receiver's log can judge is left to the protocol.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, LogIndex, LogPosition, Member, Message,
-    NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Term, Verdict,
+    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Learner, LogIndex, LogPosition, Member,
+    Message, NobodyVotes, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
 };
 
 use super::wire::{
-    MAX_ENTRIES, MAX_MEMBERS, WireBody, WireEntry, WireMember, WireMessage, WirePayload, WirePosition, WireVerdict,
+    MAX_ENTRIES, MAX_MEMBERS, WireBody, WireEntry, WireMember, WireMessage, WirePayload, WirePosition, WireStanding,
+    WireVerdict,
 };
 use crate::frame::{Frame, FrameKind};
 
@@ -49,6 +52,9 @@ pub enum DecodeError {
     /// A member named twice.
     #[error("a configuration that names node {0} twice")]
     MemberTwice(u64),
+    /// A configuration that could decide nothing.
+    #[error(transparent)]
+    NobodyVotes(#[from] NobodyVotes),
     /// A term that no cluster reaches.
     #[error("the impossible term {0}")]
     ImpossibleTerm(u64),
@@ -225,20 +231,39 @@ fn decode_payload(wire: WirePayload, payload: &Bytes, used_bytes: &mut usize) ->
         }
         WirePayload::Configuration(members) => {
             let members = members.into_items().ok_or(DecodeError::TooManyMembers)?;
+            Payload::Configuration(decode_configuration(members.into_iter().map(|it| (it, WireStanding::Voter)))?)
+        }
+        WirePayload::Standings(members) => {
+            let members = members.into_items().ok_or(DecodeError::TooManyMembers)?;
             Payload::Configuration(decode_configuration(members)?)
         }
     })
 }
 
-fn decode_configuration(members: Vec<WireMember>) -> Result<Configuration, DecodeError> {
-    let mut configuration = Configuration::default();
-    for (id, disk, address) in members {
-        let member = Member { disk: DiskId(disk), address };
-        if configuration.members.insert(node_id(id)?, member).is_some() {
+fn decode_configuration(
+    wire: impl IntoIterator<Item = (WireMember, WireStanding)>,
+) -> Result<Configuration, DecodeError> {
+    let mut members = BTreeMap::new();
+    for ((id, disk, address), standing) in wire {
+        let member = (Member { disk: DiskId(disk), address }, decode_standing(standing));
+        if members.insert(node_id(id)?, member).is_some() {
             return Err(DecodeError::MemberTwice(id));
         }
     }
-    Ok(configuration)
+    Ok(Configuration::new(members)?)
+}
+
+fn decode_standing(wire: WireStanding) -> Standing {
+    match wire {
+        WireStanding::Voter => Standing::Voter,
+        WireStanding::Incoming => Standing::Incoming,
+        WireStanding::Outgoing => Standing::Outgoing { then: None },
+        WireStanding::OutgoingThenLearner(disk, address, becomes_voter) => {
+            let member = Member { disk: DiskId(disk), address };
+            Standing::Outgoing { then: Some(Learner { member, becomes_voter }) }
+        }
+        WireStanding::Learner(becomes_voter) => Standing::Learner { becomes_voter },
+    }
 }
 
 fn decode_verdict(verdict: &WireVerdict) -> Result<Verdict, DecodeError> {

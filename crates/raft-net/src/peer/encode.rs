@@ -1,9 +1,12 @@
 //! From the protocol's messages to frames, and which link carries which.
 
 use bytes::{Bytes, BytesMut};
-use raft_core::{AppendResult, Body, Entry, LogPosition, Member, Message, NodeId, Payload, Refusal, Verdict};
+use raft_core::{
+    AppendResult, Body, Configuration, Entry, Learner, LogPosition, Member, Message, NodeId, Payload, Refusal,
+    Standing, Verdict,
+};
 
-use super::wire::{AtMost, WireBody, WireEntry, WireMessage, WirePayload, WirePosition, WireVerdict};
+use super::wire::{AtMost, WireBody, WireEntry, WireMessage, WirePayload, WirePosition, WireStanding, WireVerdict};
 use crate::frame::{Frame, FrameKind};
 use crate::handshake::LinkKind;
 
@@ -96,14 +99,33 @@ fn encode_entries(entries: &[Entry]) -> (Vec<WireEntry>, Bytes) {
                 let size_bytes = u32::try_from(command.len()).expect("commands are far below 4 GiB");
                 WirePayload::Command { size_bytes }
             }
-            Payload::Configuration(configuration) => {
-                let member = |(id, member): (&NodeId, &Member)| (id.as_u64(), member.disk.0, member.address.clone());
-                WirePayload::Configuration(AtMost::new(configuration.members.iter().map(member).collect()))
-            }
+            Payload::Configuration(configuration) => encode_configuration(configuration),
         };
         wire_entries.push(WireEntry { term: entry.position.term.0, stamp_ns: entry.stamp.0, payload: wire_payload });
     }
     (wire_entries, only_command.unwrap_or_else(|| payload.freeze()))
+}
+
+fn encode_configuration(configuration: &Configuration) -> WirePayload {
+    let member = |id: NodeId, member: &Member| (id.as_u64(), member.disk.0, member.address.clone());
+    if configuration.standings().all(|(_, _, standing)| *standing == Standing::Voter) {
+        let members = configuration.members().map(|(id, it)| member(id, it));
+        return WirePayload::Configuration(AtMost::new(members.collect()));
+    }
+    let with_standing = configuration.standings().map(|(id, it, standing)| (member(id, it), encode_standing(standing)));
+    WirePayload::Standings(AtMost::new(with_standing.collect()))
+}
+
+fn encode_standing(standing: &Standing) -> WireStanding {
+    match standing {
+        Standing::Voter => WireStanding::Voter,
+        Standing::Incoming => WireStanding::Incoming,
+        Standing::Outgoing { then: None } => WireStanding::Outgoing,
+        Standing::Outgoing { then: Some(Learner { member, becomes_voter }) } => {
+            WireStanding::OutgoingThenLearner(member.disk.0, member.address.clone(), *becomes_voter)
+        }
+        Standing::Learner { becomes_voter } => WireStanding::Learner(*becomes_voter),
+    }
 }
 
 const fn encode_verdict(verdict: Verdict) -> WireVerdict {

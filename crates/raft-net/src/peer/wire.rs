@@ -115,8 +115,21 @@ pub(super) enum WirePayload {
     Command {
         size_bytes: u32,
     },
-    /// Each member.
+    /// Each member of a configuration in which all vote: the only kind that the first version knew.
     Configuration(AtMost<WireMember, MAX_MEMBERS>),
+    /// Each member and its standing, in any other configuration.
+    Standings(AtMost<(WireMember, WireStanding), MAX_MEMBERS>),
+}
+
+#[derive(Serialize, Deserialize)]
+pub(super) enum WireStanding {
+    Voter,
+    Incoming,
+    Outgoing,
+    /// A learner afterwards: its disk, its address, whether it becomes a voter by itself.
+    OutgoingThenLearner(u128, String, bool),
+    /// Whether it becomes a voter by itself.
+    Learner(bool),
 }
 
 /// A list of which no more than `LIMIT` items are kept, whatever comes: 3 bytes on the wire become a hundred in memory.

@@ -135,8 +135,8 @@ fn the_next_variants_are_unknown() {
 mod messages {
     use bytes::Bytes;
     use raft_core::{
-        AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, LogIndex, LogPosition, Member,
-        Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Term, Verdict,
+        AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Learner, LogIndex, LogPosition,
+        Member, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
     };
     use raft_net::peer::{decode, encode};
 
@@ -149,12 +149,12 @@ mod messages {
     fn entries() -> Vec<Entry> {
         let member = |disk, address: &str| Member { disk: DiskId(disk), address: address.to_owned() };
         let members = [(1, member(0xA, "h:1")), (300, member(u128::MAX, "[::1]:7001"))];
-        let members = members.map(|(id, member)| (NodeId::new(id).unwrap(), member)).into();
+        let members = members.map(|(id, member)| (NodeId::new(id).unwrap(), member));
         let payloads = [
             Payload::Noop,
             Payload::Command(Bytes::from_static(b"one")),
             Payload::Command(Bytes::new()),
-            Payload::Configuration(Configuration { members }),
+            Payload::Configuration(Configuration::of_voters(members)),
             Payload::Command(Bytes::from_static(b"four")),
         ];
         let entry = |(place, payload): (u64, Payload)| Entry {
@@ -163,6 +163,25 @@ mod messages {
             payload,
         };
         (0..).zip(payloads).map(entry).collect()
+    }
+
+    /// One member of each standing.
+    fn standings() -> Vec<Entry> {
+        let member = |disk: u128| Member { disk: DiskId(disk), address: format!("h{disk}:1") };
+        let then = |becomes_voter| Some(Learner { member: member(300), becomes_voter });
+        let standings = [
+            Standing::Voter,
+            Standing::Incoming,
+            Standing::Outgoing { then: None },
+            Standing::Outgoing { then: then(false) },
+            Standing::Outgoing { then: then(true) },
+            Standing::Learner { becomes_voter: false },
+            Standing::Learner { becomes_voter: true },
+        ];
+        let members = (1_u64..).zip(standings);
+        let members = members.map(|(id, standing)| (NodeId::new(id).unwrap(), (member(id.into()), standing)));
+        let payload = Payload::Configuration(Configuration::new(members.collect()).unwrap());
+        vec![Entry { position: at(8, 2), stamp: ClusterTime(1), payload }]
     }
 
     fn verdicts() -> Vec<(&'static str, Verdict)> {
@@ -208,6 +227,7 @@ mod messages {
             ("install-snapshot".to_owned(), chunk("chunk", false)),
             ("install-snapshot-last".to_owned(), chunk("", true)),
             ("install-snapshot-reply".to_owned(), Body::InstallSnapshotReply { last: at(400, 3), offset: 1 << 20 }),
+            ("append-entries-standings".to_owned(), Body::AppendEntries { prev, entries: standings(), commit }),
         ]);
         bodies
     }

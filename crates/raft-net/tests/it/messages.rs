@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use proptest::collection::{btree_map, vec};
+use proptest::option;
 use proptest::prelude::*;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, LogIndex, LogPosition, Member, Message,
-    NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Term, Verdict,
+    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Learner, LogIndex, LogPosition, Member,
+    Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
 };
 use raft_net::peer::{decode, encode, link_of};
 use raft_net::{Frame, FrameKind, LinkKind};
@@ -34,10 +35,19 @@ fn verdict() -> impl Strategy<Value = Verdict> {
 fn payload() -> impl Strategy<Value = Payload> {
     let member = (any::<u128>(), ".{0,20}").prop_map(|(disk, address)| Member { disk: DiskId(disk), address });
     let id = (1..=u64::MAX).prop_map(|id| NodeId::new(id).unwrap());
+    let learner = (member.clone(), any::<bool>()).prop_map(|(member, becomes_voter)| Learner { member, becomes_voter });
+    let standing = prop_oneof![
+        4 => Just(Standing::Voter),
+        1 => Just(Standing::Incoming),
+        1 => option::of(learner).prop_map(|then| Standing::Outgoing { then }),
+        1 => any::<bool>().prop_map(|becomes_voter| Standing::Learner { becomes_voter }),
+    ];
+    let configuration = btree_map(id, (member, standing), 1..4)
+        .prop_filter_map("nobody votes", |members| Configuration::new(members).ok().map(Payload::Configuration));
     prop_oneof![
         Just(Payload::Noop),
         vec(any::<u8>(), 0..50).prop_map(|command| Payload::Command(command.into())),
-        btree_map(id, member, 0..4).prop_map(|members| Payload::Configuration(Configuration { members })),
+        configuration,
     ]
 }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Entry, Incarnation, LogIndex, LogPosition, Message, Payload, Poll, ReadId,
-    ReadRound, Refusal, Term, Verdict,
+    AppendResult, Body, ClusterTime, Entry, Incarnation, LogIndex, LogPosition, Message, NobodyVotes, Payload, Poll,
+    ReadId, ReadRound, Refusal, Term, Verdict,
 };
 use raft_net::peer::{DecodeError, decode, encode};
 use raft_net::{Frame, FrameKind};
@@ -144,6 +144,15 @@ fn configurations_that_are_none() {
     assert!(decode(&with_members(&[2, 1, 0, 0, 2, 0, 0])).is_ok());
     assert_eq!(decode(&with_members(&[1, 0, 0, 0])), Err(DecodeError::NodeIdZero));
     assert_eq!(decode(&with_members(&[2, 1, 0, 0, 1, 0, 0])), Err(DecodeError::MemberTwice(1)));
+    assert_eq!(decode(&with_members(&[0])), Err(NobodyVotes.into()));
+    // With standings: member 1, address empty, then 0 voter, 1 incoming, 2 outgoing, 4 learner; 5 is none.
+    let with_standings = |members: &[u8]| raw(&[&APPEND[..], &[1, 1, 0, 3], members].concat(), b"");
+    assert!(decode(&with_standings(&[2, 1, 0, 0, 0, 2, 0, 0, 1])).is_ok());
+    for in_one_half_alone in [&[1, 1, 0, 0, 1][..], &[1, 1, 0, 0, 2], &[1, 1, 0, 0, 4, 1]] {
+        assert_eq!(decode(&with_standings(in_one_half_alone)), Err(NobodyVotes.into()), "{in_one_half_alone:?}");
+    }
+    assert_eq!(decode(&with_standings(&[2, 1, 0, 0, 0, 1, 0, 0, 0])), Err(DecodeError::MemberTwice(1)));
+    assert!(matches!(decode(&with_standings(&[1, 1, 0, 0, 5])), Err(DecodeError::Header(_))));
     // An address that is no text.
     assert!(matches!(decode(&with_members(&[1, 1, 0, 1, 0xFF])), Err(DecodeError::Header(_))));
     // A vote for nobody.

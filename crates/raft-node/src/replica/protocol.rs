@@ -98,6 +98,10 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.last_change = Some(LeaderChange { term, reason });
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
+            // Nobody asks for changes yet; what a leader's log says of the members is told.
+            Effect::ChangeAccepted { .. } | Effect::ChangeRefused { .. } | Effect::ConfigurationChanged { .. } => {
+                self.outputs.events.push(NodeEvent::Protocol { term, effect });
+            }
             Effect::TransferFailed { reason } => {
                 self.note_transfer_failed(reason);
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
@@ -169,15 +173,12 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// Whether the sender is the member it says it is, on the disk that the configuration names (rule 2).
     pub(super) fn is_member(&self, from: PeerIdentity) -> bool {
-        self.raft()
-            .and_then(|raft| raft.configuration().members.get(&from.id))
-            .is_some_and(|member| member.disk == from.disk)
+        self.raft().is_some_and(|raft| raft.configuration().has(from.id, from.disk))
     }
 
     /// Somebody speaks that is no member: on another disk, or of a cluster this server has not heard of yet.
     pub(super) fn note_foreign(&mut self, from: PeerIdentity) {
-        let is_known_id =
-            self.configuration().is_some_and(|configuration| configuration.members.contains_key(&from.id));
+        let is_known_id = self.configuration().is_some_and(|configuration| configuration.member(from.id).is_some());
         if is_known_id && self.foreign_disks.insert(from.id, from.disk) != Some(from.disk) {
             self.outputs.events.push(NodeEvent::ForeignDisk { peer: from.id });
         }

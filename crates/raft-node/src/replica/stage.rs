@@ -115,7 +115,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         let raft = Raft::new(self.config.protocol.clone(), restored, now)
             .expect("the settings were judged when the replica was made, and an unformed server has no log");
         let record = FormationRecord::new(cluster, raft.configuration());
-        for (&peer, _) in raft.configuration().members.iter().filter(|(id, _)| **id != raft.id()) {
+        for (peer, _) in raft.configuration().members().filter(|(id, _)| *id != raft.id()) {
             let state = FormationState::Formed(record.clone());
             self.outputs.messages.push((peer, PeerMessage::Formation(state)));
         }

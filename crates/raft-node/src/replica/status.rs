@@ -101,7 +101,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         let members = match &self.stage {
             Stage::Forming(_) => self.config.listed.keys().map(|&id| (id, None)).collect(),
             Stage::Running { raft, .. } => {
-                raft.configuration().members.iter().map(|(&id, member)| (id, Some(member.disk))).collect()
+                raft.configuration().members().map(|(id, member)| (id, Some(member.disk))).collect()
             }
         };
         let raft = self.raft();

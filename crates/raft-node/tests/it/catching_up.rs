@@ -33,7 +33,7 @@ fn a_long_log_is_applied_in_steps_and_nothing_is_left_out() {
     const ENTRIES: u64 = 5_000;
     let id = NodeId::new(1).unwrap();
     let member = Member { disk: DiskId(7), address: "127.0.0.1:1".to_owned() };
-    let configuration = Configuration { members: BTreeMap::from([(id, member)]) };
+    let configuration = Configuration::of_voters([(id, member)]);
     let formation = Formation { cluster: ClusterId(9), configuration, formed: true };
     let entry = |index| Entry {
         position: LogPosition::new(Term(1), LogIndex(index)),
@@ -48,7 +48,7 @@ fn a_long_log_is_applied_in_steps_and_nothing_is_left_out() {
     let config = ReplicaConfig {
         disk: DiskId(7),
         listed: BTreeMap::new(),
-        protocol: Config::new(id, Incarnation(2), 3),
+        protocol: Config::new(id, DiskId(7), Incarnation(2), 3),
         snapshot_threshold_bytes: u64::MAX,
     };
     let mut replica: Replica<Small<Counting>, ()> =

@@ -181,7 +181,7 @@ impl Cluster {
         let (disk, incarnation) = (storage.identity().disk, storage.incarnation());
         let listed = server.listed.clone();
         let seed = self.seed ^ (id.as_u64() << 32) ^ incarnation.0;
-        let mut protocol = raft_core::Config::new(id, incarnation, seed);
+        let mut protocol = raft_core::Config::new(id, disk, incarnation, seed);
         // So that a snapshot takes several, and a follower soon needs one.
         (protocol.snapshot_chunk_bytes, protocol.log_tail_bytes) = (700, 100);
         let config = ReplicaConfig { disk, listed, protocol, snapshot_threshold_bytes: self.snapshot_threshold_bytes };

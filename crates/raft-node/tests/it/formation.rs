@@ -340,7 +340,7 @@ fn a_list_changed_after_it_was_prepared_counts_and_the_record_is_drawn_anew() {
     cluster.start_all();
     serves(&mut cluster);
     let configuration = cluster.replica(n(2)).configuration().unwrap();
-    assert_eq!(configuration.members[&n(3)].address, "elsewhere3:1");
+    assert_eq!(configuration.member(n(3)).unwrap().address, "elsewhere3:1");
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn each_byte_of_identity_and_formation_in_turn() {
     let log = three_batches();
     let (mut storage, _) = reopen(&log.disk, 7);
     let member = Member { disk: DiskId(5), address: "10.0.0.1:7001".to_owned() };
-    let configuration = Configuration { members: [(node(1), member)].into() };
+    let configuration = Configuration::of_voters([(node(1), member)]);
     storage.write_formation(Formation { cluster: ClusterId(9), configuration, formed: true }).unwrap();
     drop(storage);
     for name in ["identity", "formation"] {

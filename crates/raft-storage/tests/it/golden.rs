@@ -23,7 +23,7 @@ const DISK: DiskId = DiskId(0x0123_4567_89ab_cdef_fedc_ba98_7654_3210);
 fn configuration() -> Configuration {
     let member = |disk, address: &str| Member { disk: DiskId(disk), address: address.to_owned() };
     let members = [(node(1), member(DISK.0, "10.0.0.1:7001")), (node(2), member(77, "[::1]:7002"))];
-    Configuration { members: members.into() }
+    Configuration::of_voters(members)
 }
 
 fn entry(term: u64, index: u64, stamp: u64, payload: Payload) -> Entry {

@@ -26,7 +26,7 @@ fn a_configuration_too_large_is_refused_too() {
     let disk = MemDisk::new();
     let (mut storage, _) = Storage::open(disk, options(1)).unwrap();
     let member = Member { disk: DiskId(1), address: "x".repeat(MAX_ENTRY_BYTES - 31) };
-    let payload = Payload::Configuration(Configuration { members: [(node(1), member)].into() });
+    let payload = Payload::Configuration(Configuration::of_voters([(node(1), member)]));
     let entry = Entry { position: LogPosition::new(Term(1), LogIndex(1)), payload, ..sized(1, 0) };
     assert!(matches!(
         storage.append(&[write(1, &[entry])]),

@@ -14,7 +14,7 @@ pub(crate) fn at(index: u64, term: u64) -> LogPosition {
 /// A snapshot that ends at `last`.
 pub(crate) fn snapshot(last: LogPosition) -> Snapshot {
     let member = |id: u128| Member { disk: DiskId(id), address: format!("node-{id}:7001") };
-    let configuration = Configuration { members: [(node(1), member(1)), (node(2), member(2))].into() };
+    let configuration = Configuration::of_voters([(node(1), member(1)), (node(2), member(2))]);
     Snapshot {
         last,
         stamp: ClusterTime(last.index.0 * 1_000),
