@@ -9,4 +9,5 @@ mod leader_transfer;
 mod local_cluster;
 mod main_job;
 mod readme_session;
+mod snapshots;
 mod workspace_rules;

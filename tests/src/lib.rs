@@ -15,4 +15,4 @@ pub mod workspace;
 
 pub use cluster::Cluster;
 pub use ctl::{Answer, Ctl, Script};
-pub use node::{Node, Started};
+pub use node::{Node, Started, raftd};
