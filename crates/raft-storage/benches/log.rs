@@ -40,6 +40,7 @@ fn write_after(last: u64, count: u64) -> Write {
     Write {
         number: WriteNumber(1),
         hard_state: Some(HardState { term: Term(1), voted_for: None }),
+        restart_after: None,
         truncate_from: None,
         entries: (last + 1..=last + count).map(entry).collect(),
     }
