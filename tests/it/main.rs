@@ -5,6 +5,7 @@ mod bad_input;
 mod cluster_basics;
 mod evil_frames;
 mod exit_codes;
+mod full_disk;
 mod leader_transfer;
 mod local_cluster;
 mod main_job;

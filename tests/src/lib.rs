@@ -16,3 +16,4 @@ pub mod workspace;
 pub use cluster::Cluster;
 pub use ctl::{Answer, Ctl, Script};
 pub use node::{Node, Started, raftd};
+pub use ports::Ports;

@@ -170,6 +170,7 @@ impl Call {
                 Next::Again(Then::Elsewhere)
             }
             RequestErrorKind::Overloaded => failed(ErrorKind::Overloaded, error, self.in_doubt),
+            RequestErrorKind::NoSpace => failed(ErrorKind::NoSpace, error, self.in_doubt),
             RequestErrorKind::TooLarge => failed(ErrorKind::TooLarge, error, self.in_doubt),
             RequestErrorKind::Invalid => failed(ErrorKind::Invalid, error, self.in_doubt),
             RequestErrorKind::Conflict => failed(ErrorKind::Conflict, error, self.in_doubt),

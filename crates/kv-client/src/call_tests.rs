@@ -63,6 +63,8 @@ fn a_server_that_did_not_apply_leaves_the_doubt_as_it_was() {
 fn what_will_not_change_ends_the_operation() {
     fails(server_error(RequestErrorKind::Overloaded, false), false, ErrorKind::Overloaded, false);
     fails(server_error(RequestErrorKind::Overloaded, false), true, ErrorKind::Overloaded, true);
+    fails(server_error(RequestErrorKind::NoSpace, false), false, ErrorKind::NoSpace, false);
+    fails(server_error(RequestErrorKind::NoSpace, false), true, ErrorKind::NoSpace, true);
     fails(server_error(RequestErrorKind::TooLarge, false), false, ErrorKind::TooLarge, false);
     fails(server_error(RequestErrorKind::Invalid, false), false, ErrorKind::Invalid, false);
     fails(server_error(RequestErrorKind::Conflict, false), false, ErrorKind::Conflict, false);

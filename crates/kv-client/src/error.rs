@@ -11,6 +11,8 @@ pub enum ErrorKind {
     Unavailable,
     /// A limit of the servers is reached; later it may succeed.
     Overloaded,
+    /// The servers' disks are full; once somebody has freed some space it may succeed.
+    NoSpace,
     /// The servers have forgotten the session, and with it whether an earlier try was applied (rule 8).
     SessionExpired,
     /// Key, value or request is larger than the servers take.
@@ -67,6 +69,7 @@ impl Error {
             | ErrorKind::NoLeader
             | ErrorKind::Unavailable
             | ErrorKind::Overloaded
+            | ErrorKind::NoSpace
             | ErrorKind::Conflict
             | ErrorKind::SessionExpired => !self.maybe_applied,
             ErrorKind::TooLarge | ErrorKind::WrongType | ErrorKind::Invalid | ErrorKind::Server => false,

@@ -185,4 +185,6 @@ pub enum RequestErrorKind {
     NoSuccessor,
     /// The chosen successor was not elected in time. It may be yet.
     NotElected,
+    /// The servers' disks are full; nothing was done. Reads are served.
+    NoSpace,
 }

@@ -69,6 +69,11 @@ pub enum Failure {
     /// The successor was not elected in time, or another was. It may be yet.
     #[error("the successor was not elected in time; `status` shows who leads")]
     SuccessorNotElected,
+    /// The leader's disk is full, or the disks of so many that no majority could take the command. Nothing was done.
+    #[error(
+        "the disk is full, so nothing can be written; free some space, and writes go on by themselves. Reads are served"
+    )]
+    NoSpace,
 }
 
 impl Failure {
@@ -85,7 +90,8 @@ impl Failure {
             | Self::Stopping
             | Self::NotAVoter
             | Self::NobodyToSucceed
-            | Self::TransferUnderWay => false,
+            | Self::TransferUnderWay
+            | Self::NoSpace => false,
         }
     }
 }
@@ -112,6 +118,7 @@ impl From<ForwardRefusal> for Failure {
             ForwardRefusal::NobodyToSucceed => Self::NobodyToSucceed,
             ForwardRefusal::TransferUnderWay => Self::TransferUnderWay,
             ForwardRefusal::SuccessorNotElected => Self::SuccessorNotElected,
+            ForwardRefusal::NoSpace => Self::NoSpace,
         }
     }
 }
@@ -130,6 +137,7 @@ impl From<Failure> for ForwardRefusal {
             Failure::NobodyToSucceed => Self::NobodyToSucceed,
             Failure::TransferUnderWay => Self::TransferUnderWay,
             Failure::SuccessorNotElected => Self::SuccessorNotElected,
+            Failure::NoSpace => Self::NoSpace,
         }
     }
 }

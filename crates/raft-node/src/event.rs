@@ -63,6 +63,10 @@ pub enum NodeEvent {
         /// Why.
         reason: String,
     },
+    /// The disk is full: nothing new is taken.
+    DiskFull,
+    /// The disk has space again.
+    DiskHasSpace,
     /// A peer speaks from another disk than the configuration names.
     ForeignDisk {
         /// The peer.
@@ -95,6 +99,11 @@ impl std::fmt::Display for NodeEvent {
             Self::SnapshotNotRead { last, reason } => {
                 write!(f, "cannot send the snapshot at {last}: {reason}; a later one will be sent")
             }
+            Self::DiskFull => f.write_str(
+                "the disk is full: writes are refused until there is room for a ballast again; free some space, a restart \
+                 is not needed",
+            ),
+            Self::DiskHasSpace => f.write_str("the disk has space again: writes go on"),
             Self::ForeignDisk { peer } => {
                 write!(f, "ignored {peer}: it speaks from another disk than the one the configuration names")
             }

@@ -10,7 +10,7 @@
 //!
 //! # Logic without I/O
 //! [`Server`] is that logic, [`Replica`] and [`Service`] joined: what it is told are values, what it wants done are values
-//! ([`Orders`]). The disk's work ([`work_off`]) and who may connect ([`View`]) are written the same way. A simulator that
+//! ([`Orders`]). The disk's work ([`DiskQueue`]) and who may connect ([`View`]) are written the same way. A simulator that
 //! supplies network, disk, clock and clients runs exactly the code that ships.
 
 mod admission;
@@ -47,7 +47,7 @@ pub use admission::{Serves, View};
 pub use answer::{Answer, Failure, Leadership, MAX_COMMAND_BYTES};
 pub use config::{Limits, NodeConfig};
 pub use counters::Counters;
-pub use disk::{DiskDone, DiskJob, work_off};
+pub use disk::{DiskDone, DiskJob, DiskQueue};
 pub use error::{NodeError, StartError};
 pub use event::NodeEvent;
 pub use machine::{RestoreError, Small, SmallMachine, StateMachine};

@@ -1,4 +1,5 @@
-//! What servers say to each other beside the protocol: forming a cluster, and passing commands on to the leader.
+//! What servers say to each other beside the protocol: forming a cluster, passing commands on to the leader, and that a disk
+//! is full.
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,8 @@ pub enum PeerMessage {
         /// Who leads now.
         leadership: Leadership,
     },
+    /// The sender's disk is full. Said about once a second, as long as it is.
+    DiskFull,
 }
 
 /// How far the formation of a cluster has come, as one server sees it. Said again until everybody has formed.
@@ -99,6 +102,8 @@ pub enum ForwardRefusal {
     TransferUnderWay,
     /// The successor was not elected in time; it may be yet.
     SuccessorNotElected,
+    /// The leader's disk is full, or those of too many; nothing was appended.
+    NoSpace,
 }
 
 /// The header of a frame of kind [`FrameKind::Node`]. Variants are only ever appended (rule 11).
@@ -109,6 +114,7 @@ enum Header {
     ForwardReply { id: u64, refusal: Option<ForwardRefusal> },
     Transfer { id: u64, timeout_ms: u32, to: Option<u64> },
     Transferred { id: u64, leader: u64, term: u64 },
+    DiskFull,
 }
 
 /// Why a frame is no message of this kind.
@@ -150,7 +156,7 @@ impl PeerMessage {
     pub fn link(&self) -> LinkKind {
         match self {
             Self::Raft(message) => raft_net::peer::link_of(message),
-            Self::Formation(_) => LinkKind::Control,
+            Self::Formation(_) | Self::DiskFull => LinkKind::Control,
             // Behind the commands that were passed on before it, and whose replies it must not overtake.
             Self::Forward { .. } | Self::ForwardReply { .. } | Self::Transfer { .. } | Self::Transferred { .. } => {
                 LinkKind::Bulk
@@ -164,6 +170,7 @@ impl PeerMessage {
         let (header, payload) = match self {
             Self::Raft(message) => return raft_net::peer::encode(message),
             Self::Formation(state) => (Header::Formation(state.clone()), Bytes::new()),
+            Self::DiskFull => (Header::DiskFull, Bytes::new()),
             Self::Forward { id, timeout_ms, command } => {
                 (Header::Forward { id: *id, timeout_ms: *timeout_ms }, command.clone())
             }
@@ -192,6 +199,7 @@ impl PeerMessage {
         }
         Ok(match header {
             Header::Formation(state) => Self::Formation(state),
+            Header::DiskFull => Self::DiskFull,
             Header::Forward { id, timeout_ms } => Self::Forward { id, timeout_ms, command: frame.payload },
             Header::ForwardReply { id, refusal } => {
                 Self::ForwardReply { id, outcome: refusal.map_or(Ok(frame.payload), Err) }
@@ -285,6 +293,7 @@ impl std::fmt::Display for PeerMessage {
             Self::Formation(FormationState::Waiting { .. }) => f.write_str("Formation waiting"),
             Self::Formation(FormationState::Prepared(record)) => write!(f, "Formation prepared {}", record.cluster()),
             Self::Formation(FormationState::Formed(record)) => write!(f, "Formation formed {}", record.cluster()),
+            Self::DiskFull => f.write_str("DiskFull"),
             Self::Forward { id, .. } => write!(f, "Forward #{id}"),
             Self::ForwardReply { id, outcome: Ok(_) } => write!(f, "ForwardReply #{id} applied"),
             Self::ForwardReply { id, outcome: Err(refusal) } => write!(f, "ForwardReply #{id} {refusal:?}"),

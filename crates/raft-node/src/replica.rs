@@ -10,6 +10,7 @@
 mod protocol;
 mod requests;
 mod snapshots;
+mod space;
 mod stage;
 mod status;
 mod transfer;
@@ -26,6 +27,7 @@ use raft_net::peer::SendRefused;
 use raft_storage::Formation;
 
 use self::snapshots::Snapshots;
+use self::space::Space;
 use self::stage::{Stage, Unformed};
 pub use self::status::{LeaderChange, Status};
 use crate::answer::{Answer, Failure, Origin};
@@ -109,6 +111,7 @@ pub struct Replica<M: StateMachine, W> {
     /// How many more entries this turn may apply.
     room_to_apply: usize,
     snapshots: Snapshots<M>,
+    space: Space,
     clock: ClusterClock,
     proposals: Proposals<W>,
     reads: Reads<W>,
@@ -178,6 +181,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             applied: covered,
             room_to_apply: MAX_APPLIED_PER_TURN,
             snapshots: Snapshots::default(),
+            space: Space::default(),
             clock: ClusterClock::new(last_stamp, now),
             proposals,
             reads: Reads::default(),
@@ -207,7 +211,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             // There is more to apply: at once.
             return Instant(0);
         }
-        if self.requests_under_way() > 0 { protocol.min(self.sweep_at) } else { protocol }
+        let wakeup = self.space.wakeup().map_or(protocol, |at| protocol.min(at));
+        if self.requests_under_way() > 0 { wakeup.min(self.sweep_at) } else { wakeup }
     }
 
     /// How many requests are not answered yet.
@@ -236,6 +241,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 }
             }
         }
+        self.tick_space(now);
         if now >= self.sweep_at {
             self.sweep(now);
         }
@@ -280,11 +286,13 @@ impl<M: StateMachine, W> Replica<M, W> {
                     self.answer(origin, Answer::Transferred(leadership));
                 }
             }
+            PeerMessage::DiskFull if self.is_member(from) => self.note_peer_full(now, from.id),
             PeerMessage::Raft(_)
             | PeerMessage::Forward { .. }
             | PeerMessage::ForwardReply { .. }
             | PeerMessage::Transfer { .. }
-            | PeerMessage::Transferred { .. } => self.note_foreign(from),
+            | PeerMessage::Transferred { .. }
+            | PeerMessage::DiskFull => self.note_foreign(from),
         }
     }
 
@@ -306,7 +314,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             PeerMessage::Raft(_)
             | PeerMessage::Formation(_)
             | PeerMessage::ForwardReply { .. }
-            | PeerMessage::Transferred { .. } => {}
+            | PeerMessage::Transferred { .. }
+            | PeerMessage::DiskFull => {}
         }
     }
 
@@ -333,6 +342,8 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.step(now, Input::Persisted(number));
             }
             DiskDone::FormationSynced => self.handle_formation_synced(now),
+            DiskDone::Full => self.handle_full(now),
+            DiskDone::HasSpace => self.handle_space(),
         }
     }
 

@@ -411,12 +411,14 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             NodeEvent::ListIgnored { .. }
             | NodeEvent::CannotForm { .. }
             | NodeEvent::ForeignDisk { .. }
+            | NodeEvent::DiskFull
             | NodeEvent::SnapshotNotTaken { .. }
             | NodeEvent::SnapshotNotReceived { .. }
             | NodeEvent::SnapshotNotRead { .. } => warn!("{event}"),
-            NodeEvent::WaitsForMembers { .. } | NodeEvent::Formed { .. } | NodeEvent::SnapshotTaken { .. } => {
-                info!("{event}");
-            }
+            NodeEvent::WaitsForMembers { .. }
+            | NodeEvent::Formed { .. }
+            | NodeEvent::SnapshotTaken { .. }
+            | NodeEvent::DiskHasSpace => info!("{event}"),
         }
         // Nobody may be listening.
         let _ = self.events.send(event);

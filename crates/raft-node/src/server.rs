@@ -40,7 +40,7 @@ impl std::fmt::Debug for Randomness {
 /// What [`Server::recover`] makes of a data directory.
 #[derive(Debug)]
 pub struct RecoveredServer<D: Disk, M: StateMachine, S: Service<M>> {
-    /// Where the disk's jobs are carried out ([`crate::work_off`]).
+    /// Where the disk's jobs are carried out ([`crate::DiskQueue`]).
     pub storage: Storage<D>,
     /// Where the jobs for snapshots are, on a thread of their own.
     pub snapshots: SnapshotWorker<D>,
@@ -144,7 +144,10 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
             protocol,
             snapshot_threshold_bytes: config.snapshot_threshold_bytes,
         };
-        let replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
+        let mut replica = Replica::new(replica_config, storage.formation(), restored, machine, Instant(0))?;
+        if !storage.has_space() {
+            replica.handle_disk(Instant(0), DiskDone::Full);
+        }
         let server = Self { replica, service, replies: Replies::default() };
         Ok(RecoveredServer { storage, snapshots, server, torn: recovered.torn })
     }

@@ -110,6 +110,13 @@ pub trait DiskFile {
         Ok(self.len()? == 0)
     }
 
+    /// Takes `size_bytes` of the file system's space for this file, which is empty. What reading gives then is not said.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`] if there is not so much; else as the system
+    /// reports them.
+    fn reserve(&mut self, size_bytes: u64) -> io::Result<()>;
+
     /// Makes all writes so far durable, and the size needed to read them back (`fdatasync`).
     ///
     /// # Errors

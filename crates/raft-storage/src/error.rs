@@ -89,13 +89,25 @@ pub enum OpenError {
     Write(#[from] WriteError),
 }
 
-/// Why a write is not durable. The process must stop: what the disk holds now is found out by the next start.
+/// Why a write is not durable. Unless it is [`WriteError::NoSpace`] the process must stop: what the disk holds now is found
+/// out by the next start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// The system refused.
     #[error("cannot {action} {path}: {source}; stopping, since nobody knows what the disk holds now")]
     Io {
+        /// The file or directory.
+        path: String,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The file system, or the quota, has no room for what must be there before anything is written to it. So nothing was
+    /// promised, nothing is in doubt and nothing has to stop: the same call may be made again (F8).
+    #[error("no space left: cannot {action} {path}: {source}; free some, or enlarge the file system or the quota")]
+    NoSpace {
         /// The file or directory.
         path: String,
         /// What was tried, as a verb.
@@ -134,6 +146,21 @@ pub(crate) fn cannot_open(action: &'static str, path: String) -> impl FnOnce(io:
 /// Names the file and the action of a failed call while writing.
 pub(crate) fn cannot_write(action: &'static str, path: String) -> impl FnOnce(io::Error) -> WriteError {
     move |source| WriteError::Io { path, action, source }
+}
+
+/// The same for a call that only makes room for what is to be promised later: a lack of space is told apart.
+pub(crate) fn cannot_make_room(action: &'static str, path: String) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| {
+        if is_lack_of_space(&source) {
+            WriteError::NoSpace { path, action, source }
+        } else {
+            WriteError::Io { path, action, source }
+        }
+    }
+}
+
+pub(crate) fn is_lack_of_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// The directory cannot be trusted at this byte.

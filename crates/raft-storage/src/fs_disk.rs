@@ -6,11 +6,16 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, cannot_open};
 
 /// The file whose lock is the directory's. It holds the pid of who has it, for the message to the next.
 const LOCK_NAME: &str = "LOCK";
+/// How many zeros are written at a time.
+const ZEROS_BYTES: usize = 1 << 20;
 
 /// A directory, locked for as long as this value or a clone of it lives. Only its owner may read it (0700, files 0600).
 #[derive(Clone, Debug)]
@@ -175,6 +180,18 @@ impl Disk for FsDisk {
     }
 }
 
+/// Takes space on a file system that can only be written to.
+fn write_zeros(file: &File, size_bytes: u64) -> io::Result<()> {
+    let zeros = vec![0; ZEROS_BYTES];
+    let mut at = 0;
+    while at < size_bytes {
+        let step = usize::try_from(size_bytes - at).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+        file.write_all_at(zeros.get(..step).unwrap_or_default(), at)?;
+        at += step as u64;
+    }
+    Ok(())
+}
+
 /// An open file of an [`FsDisk`].
 #[derive(Debug)]
 pub struct FsFile {
@@ -192,6 +209,13 @@ impl DiskFile for FsFile {
 
     fn len(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
+    }
+
+    fn reserve(&mut self, size_bytes: u64) -> io::Result<()> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size_bytes) {
+            Err(Errno::OPNOTSUPP) => write_zeros(&self.file, size_bytes),
+            other => Ok(other?),
+        }
     }
 
     fn sync_data(&mut self) -> io::Result<()> {

@@ -28,9 +28,11 @@
 //!
 //! # What it deliberately does not do
 //! No retries: after one failed write or fsync nobody knows what the disk holds (F1), so every later call fails and
-//! the process must stop. No repair of damage from peers yet. No thread of its own: the calls block, and `raft-node`
+//! the process must stop. A lack of space is no such failure, since it is noticed before anything is promised
+//! ([`WriteError::NoSpace`]; F8). No repair of damage from peers yet. No thread of its own: the calls block, and `raft-node`
 //! gives them threads: one for the log, one for snapshots ([`Snapshots`]).
 
+mod ballast;
 mod batch;
 mod codec;
 mod configuration;

@@ -5,6 +5,8 @@
 //! - At least one sector of durable filler follows the last batch, so a log that was cut short from outside never
 //!   looks like one that ends.
 //! - A segment that has its name has a durable header, and the segment before it has ended for good.
+//! - New space is needed only for filler and for new segments, before anything is promised: a lack of it is noticed there
+//!   ([`WriteError::NoSpace`]), and the log is then as if the call had not been made (F8).
 
 use std::collections::VecDeque;
 
@@ -12,11 +14,11 @@ use raft_core::{Entry, LogIndex, LogPosition, Write};
 
 use crate::batch::{BatchBuilder, MAX_BATCH_BYTES, RESTART_BYTES, TRUNCATION_BYTES, record_bytes};
 use crate::disk::{Disk, DiskFile};
-use crate::error::{WriteError, cannot_write};
+use crate::error::{WriteError, cannot_make_room, cannot_write};
 use crate::hard_state::HardStateFile;
 use crate::identity::Identity;
 use crate::segment::{self, FIRST_BATCH_AT, LogEnd, SegmentHeader};
-use crate::small_file::{TEMPORARY_SUFFIX, rename_durably};
+use crate::small_file::{TEMPORARY_SUFFIX, give_name, remove_if_no_room, sync_names};
 use crate::storage::RandomSource;
 use crate::{SECTOR, SECTOR_BYTES};
 
@@ -48,6 +50,30 @@ impl SegmentSpan {
     pub(crate) const fn forget_entries(&mut self) {
         self.highest = LogIndex(0);
     }
+}
+
+/// What a write adds to the log.
+enum LogRecord<'a> {
+    Restart(LogPosition),
+    Truncation(LogIndex),
+    Entry(&'a Entry),
+}
+
+impl LogRecord<'_> {
+    fn size_bytes(&self) -> usize {
+        match self {
+            Self::Restart(_) => RESTART_BYTES,
+            Self::Truncation(_) => TRUNCATION_BYTES,
+            Self::Entry(entry) => record_bytes(entry),
+        }
+    }
+}
+
+/// In the order of their effect.
+fn records_of(write: &Write) -> impl Iterator<Item = LogRecord<'_>> {
+    let restart = write.restart_after.map(LogRecord::Restart);
+    let truncation = write.truncate_from.map(LogRecord::Truncation);
+    restart.into_iter().chain(truncation).chain(write.entries.iter().map(LogRecord::Entry))
 }
 
 /// The segment being written.
@@ -83,6 +109,11 @@ pub(crate) struct LogWriter<F> {
     spans: VecDeque<SegmentSpan>,
     /// The highest index of an entry in the open batch.
     highest_in_batch: LogIndex,
+    /// Whether the open batch restarts the log.
+    restarts_in_batch: bool,
+    /// How many records of the call under way are durable. Not 0 between calls only if one found no space: then it is
+    /// made again, and goes on there.
+    records_done: usize,
     /// Whether the last batch may hold records: then an empty one behind it proves it durable.
     is_unmarked: bool,
     batch: BatchBuilder,
@@ -107,67 +138,84 @@ impl<F: DiskFile> LogWriter<F> {
             last_index: end.last_index,
             spans,
             highest_in_batch: LogIndex(0),
+            restarts_in_batch: false,
+            records_done: 0,
             is_unmarked,
             batch: BatchBuilder::default(),
         }
     }
 
     /// Writes the log part of all `writes`; durable on return. One batch, unless they exceed the largest.
+    ///
+    /// After [`WriteError::NoSpace`] it is to be called again with the same writes; further ones may follow them.
     pub(crate) fn append<D: Disk<File = F>>(
         &mut self,
         mut around: Surroundings<'_, D>,
         writes: &[Write],
     ) -> Result<(), WriteError> {
+        let appended = self.append_records(&mut around, writes);
+        match appended {
+            Ok(()) => self.records_done = 0,
+            Err(_) => self.forget_batch(),
+        }
+        appended
+    }
+
+    fn append_records<D: Disk<File = F>>(
+        &mut self,
+        around: &mut Surroundings<'_, D>,
+        writes: &[Write],
+    ) -> Result<(), WriteError> {
         self.batch.clear();
-        for write in writes {
-            if let Some(after) = write.restart_after {
-                self.push_restart(&mut around, after)?;
+        let mut gathered = 0;
+        for record in writes.iter().flat_map(records_of).skip(self.records_done) {
+            if self.make_room(around, record.size_bytes())? {
+                self.records_done += std::mem::take(&mut gathered);
             }
-            if let Some(from) = write.truncate_from {
-                self.push_truncation(&mut around, from)?;
-            }
-            for entry in &write.entries {
-                self.push_entry(&mut around, entry)?;
-            }
+            self.push(&record)?;
+            gathered += 1;
         }
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        self.write_batch(&mut around)
+        if self.batch.is_empty() { Ok(()) } else { self.write_batch(around) }
+    }
+
+    /// What was gathered and not written does not count.
+    fn forget_batch(&mut self) {
+        self.batch.clear();
+        self.last_index = self.end.last_index;
+        self.highest_in_batch = LogIndex(0);
+        self.restarts_in_batch = false;
     }
 
     /// Writes an empty batch behind the last, unless that is empty itself, and fills ahead for the next ones.
     pub(crate) fn mark_idle<D: Disk<File = F>>(&mut self, mut around: Surroundings<'_, D>) -> Result<(), WriteError> {
-        if !self.is_unmarked {
-            return Ok(());
+        if self.is_unmarked {
+            self.batch.clear();
+            self.write_batch(&mut around)?;
         }
-        self.batch.clear();
-        self.write_batch(&mut around)?;
         self.segment.fill_ahead(self.segment_bytes)
     }
 
-    fn push_truncation<D: Disk<File = F>>(
-        &mut self,
-        around: &mut Surroundings<'_, D>,
-        from: LogIndex,
-    ) -> Result<(), WriteError> {
+    fn push(&mut self, record: &LogRecord<'_>) -> Result<(), WriteError> {
         let last = self.last_index;
-        assert!(from.0 > 0 && from <= last.next(), "truncation from {from} of a log that ends at {last}");
-        self.make_room(around, TRUNCATION_BYTES)?;
-        self.batch.push_truncation(from);
-        self.last_index = from.previous();
-        Ok(())
-    }
-
-    fn push_restart<D: Disk<File = F>>(
-        &mut self,
-        around: &mut Surroundings<'_, D>,
-        after: LogPosition,
-    ) -> Result<(), WriteError> {
-        self.make_room(around, RESTART_BYTES)?;
-        self.batch.push_restart(after);
-        self.last_index = after.index;
-        self.spans.iter_mut().for_each(SegmentSpan::forget_entries);
+        match *record {
+            LogRecord::Restart(after) => {
+                self.batch.push_restart(after);
+                self.last_index = after.index;
+                self.restarts_in_batch = true;
+            }
+            LogRecord::Truncation(from) => {
+                assert!(from.0 > 0 && from <= last.next(), "truncation from {from} of a log that ends at {last}");
+                self.batch.push_truncation(from);
+                self.last_index = from.previous();
+            }
+            LogRecord::Entry(entry) => {
+                let index = entry.position.index;
+                assert!(index == last.next(), "entry {entry} right after a log that ends at {last}");
+                self.batch.push_entry(entry)?;
+                self.last_index = index;
+                self.highest_in_batch = self.highest_in_batch.max(index);
+            }
+        }
         Ok(())
     }
 
@@ -178,7 +226,7 @@ impl<F: DiskFile> LogWriter<F> {
         base: LogPosition,
     ) -> Result<(), WriteError> {
         self.batch.clear();
-        self.push_restart(&mut around, base)?;
+        self.push(&LogRecord::Restart(base))?;
         self.write_batch(&mut around)
     }
 
@@ -194,37 +242,24 @@ impl<F: DiskFile> LogWriter<F> {
             self.spans.pop_front();
             has_removed = true;
         }
-        if has_removed { disk.sync_directory().map_err(cannot_write("sync", disk.describe(""))) } else { Ok(()) }
-    }
-
-    fn push_entry<D: Disk<File = F>>(
-        &mut self,
-        around: &mut Surroundings<'_, D>,
-        entry: &Entry,
-    ) -> Result<(), WriteError> {
-        let last = self.last_index;
-        assert!(entry.position.index == last.next(), "entry {entry} right after a log that ends at {last}");
-        self.make_room(around, record_bytes(entry))?;
-        self.batch.push_entry(entry)?;
-        self.last_index = entry.position.index;
-        self.highest_in_batch = self.highest_in_batch.max(entry.position.index);
-        Ok(())
+        if has_removed { sync_names(disk) } else { Ok(()) }
     }
 
     /// Writes what is gathered if `more_bytes` would make the batch larger than a segment, or than the largest batch.
+    /// Whether it did.
     fn make_room<D: Disk<File = F>>(
         &mut self,
         around: &mut Surroundings<'_, D>,
         more_bytes: usize,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         let in_segment = usize::try_from(self.segment_bytes - FIRST_BATCH_AT - SECTOR).unwrap_or(usize::MAX);
         let limit = in_segment.min(MAX_BATCH_BYTES);
         if self.batch.is_empty() || self.batch.size_bytes() + more_bytes <= limit {
-            return Ok(());
+            return Ok(false);
         }
         self.write_batch(around)?;
         self.batch.clear();
-        Ok(())
+        Ok(true)
     }
 
     fn write_batch<D: Disk<File = F>>(&mut self, around: &mut Surroundings<'_, D>) -> Result<(), WriteError> {
@@ -244,6 +279,9 @@ impl<F: DiskFile> LogWriter<F> {
         self.segment.file.sync_data().map_err(cannot_write("sync", path.clone()))?;
         self.segment.end = at + size_bytes;
         self.end = LogEnd { batch: number, chain, last_index: self.last_index };
+        if std::mem::take(&mut self.restarts_in_batch) {
+            self.spans.iter_mut().for_each(SegmentSpan::forget_entries);
+        }
         if let Some(span) = self.spans.back_mut() {
             span.note(std::mem::take(&mut self.highest_in_batch));
         }
@@ -284,7 +322,8 @@ impl<F: DiskFile> ActiveSegment<F> {
         self.fill_to((self.filled_to + FILL_STEP_BYTES).min(segment_bytes))
     }
 
-    /// Fills up to byte `to` of the file; durable on return.
+    /// Fills up to byte `to` of the file; durable on return. If there is no space, what was written of it is written again
+    /// the next time.
     fn fill_to(&mut self, to: u64) -> Result<(), WriteError> {
         self.write_filler(self.filled_to, to)?;
         self.filled_to = self.filled_to.max(to);
@@ -299,14 +338,15 @@ impl<F: DiskFile> ActiveSegment<F> {
             let step_end = to.min(at + FILL_STEP_BYTES);
             buffer.clear();
             self.header.filler().append_to(&mut buffer, at, step_end);
-            self.file.write_at(at, &buffer).map_err(cannot_write("write", self.path.clone()))?;
+            self.file.write_at(at, &buffer).map_err(cannot_make_room("write", self.path.clone()))?;
             at = step_end;
         }
-        self.file.sync_data().map_err(cannot_write("sync", self.path.clone()))
+        // Also a sync may be the first to notice that there is no space: nothing stands there yet.
+        self.file.sync_data().map_err(cannot_make_room("sync", self.path.clone()))
     }
 }
 
-/// Makes a segment with durable header, first filler and name.
+/// Makes a segment with durable header, first filler and name. If there is no space for it, there is none of it.
 pub(crate) fn create_segment<D: Disk>(
     disk: &mut D,
     header: SegmentHeader,
@@ -314,13 +354,25 @@ pub(crate) fn create_segment<D: Disk>(
 ) -> Result<ActiveSegment<D::File>, WriteError> {
     let name = segment::file_name(header.number);
     let temporary = format!("{name}{TEMPORARY_SUFFIX}");
-    let path = disk.describe(&temporary);
-    let mut file = disk.create(&temporary).map_err(cannot_write("create", path.clone()))?;
-    file.write_at(0, &header.encode()).map_err(cannot_write("write", path.clone()))?;
+    let made = fill_segment(disk, &temporary, header, segment_bytes)
+        .and_then(|segment| give_name(disk, &temporary, &name).map(|()| segment));
+    let mut segment = remove_if_no_room(disk, &temporary, made)?;
+    sync_names(disk)?;
+    segment.path = disk.describe(&name);
+    Ok(segment)
+}
+
+fn fill_segment<D: Disk>(
+    disk: &mut D,
+    temporary: &str,
+    header: SegmentHeader,
+    segment_bytes: u64,
+) -> Result<ActiveSegment<D::File>, WriteError> {
+    let path = disk.describe(temporary);
+    let mut file = disk.create(temporary).map_err(cannot_make_room("create", path.clone()))?;
+    file.write_at(0, &header.encode()).map_err(cannot_make_room("write", path.clone()))?;
     let mut segment = ActiveSegment { file, path, header, end: FIRST_BATCH_AT, filled_to: FIRST_BATCH_AT };
     segment.fill_to(FILL_STEP_BYTES.min(sectors_up(segment_bytes.max(MIN_SEGMENT_BYTES))))?;
-    rename_durably(disk, &temporary, &name)?;
-    segment.path = disk.describe(&name);
     Ok(segment)
 }
 

@@ -57,6 +57,8 @@ struct State {
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
     fault: Option<Fault>,
+    /// How many bytes its files may have together; without one as many as they like.
+    capacity: Option<u64>,
     calls: u64,
     syncs: u64,
 }
@@ -71,6 +73,8 @@ struct FileState {
     /// What a failed sync left behind: no later sync covers it, unless it is written again.
     limbo: BTreeMap<u64, Vec<[u8; SECTOR_BYTES]>>,
     sizes: Vec<usize>,
+    /// Space that the file takes without holding anything there, in bytes.
+    reserved: u64,
 }
 
 impl MemDisk {
@@ -93,7 +97,7 @@ impl MemDisk {
         }
     }
 
-    /// Lets `calls` changing calls (write, sync, create, rename, remove) go well, and all after them fail, until the
+    /// Lets `calls` changing calls (write, reserve, sync, create, rename, remove) go well, and all after them fail, until the
     /// next crash or [`MemDisk::heal`]. The failing write may arrive in part.
     pub fn fail_after(&self, calls: u64) {
         self.lock().fault = Some(Fault { calls_before: calls, has_struck: false });
@@ -102,6 +106,18 @@ impl MemDisk {
     /// Ends what [`MemDisk::fail_after`] began. Whether it had struck.
     pub fn heal(&self) -> bool {
         self.lock().fault.take().is_some_and(|fault| fault.has_struck)
+    }
+
+    /// Lets its files have `bytes` bytes together at most, or as many as they like. What would make them larger fails, and a
+    /// write arrives as far as there is room; on a full disk no file can be created. Files that have more already keep it.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.lock().capacity = bytes;
+    }
+
+    /// How many bytes its files have together.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
     }
 
     /// How many changing calls there were.
@@ -200,6 +216,15 @@ impl State {
         }
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.names.values().filter_map(|id| self.files.get(id)).map(FileState::size_bytes).sum()
+    }
+
+    /// How many bytes more its files may have.
+    fn free_bytes(&self) -> u64 {
+        self.capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(self.used_bytes()))
+    }
+
     fn crash_names(&mut self, choose: &mut impl FnMut(&Unsynced, usize) -> usize) {
         let mut all: Vec<String> = self.names.keys().chain(self.durable_names.keys()).cloned().collect();
         all.sort();
@@ -219,6 +244,11 @@ impl State {
 }
 
 impl FileState {
+    /// The space it takes.
+    fn size_bytes(&self) -> u64 {
+        (self.now.len() as u64).max(self.reserved)
+    }
+
     fn crash(&mut self, choose: &mut impl FnMut(&Unsynced, usize) -> usize) {
         let sizes = std::mem::take(&mut self.sizes);
         let mut size = self.durable.len();
@@ -298,6 +328,9 @@ impl Disk for MemDisk {
     fn create(&mut self, name: &str) -> io::Result<MemFile> {
         let mut state = self.lock();
         state.count_call()?;
+        if state.free_bytes() == 0 {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let id = state.new_file(name);
         drop(state);
         Ok(MemFile { disk: self.clone(), id })
@@ -364,9 +397,17 @@ impl DiskFile for MemFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.lock();
         let outcome = state.count_call();
+        let free_bytes = state.free_bytes();
         let file = state.files.get_mut(&self.id).ok_or_else(Self::gone)?;
+        let room_bytes = file.size_bytes().saturating_add(free_bytes).saturating_sub(offset);
+        let room_bytes = usize::try_from(room_bytes).unwrap_or(usize::MAX);
+        let (arrived, outcome) = match outcome {
+            Ok(()) if bytes.len() <= room_bytes => (bytes.len(), Ok(())),
+            Ok(()) => (room_bytes, Err(io::ErrorKind::StorageFull.into())),
+            Err(error) => (bytes.len() / 2, Err(error)),
+        };
         // A write that fails has written some of it; whole sectors, since the page cache takes no less.
-        let arrived = if outcome.is_ok() { bytes.len() } else { bytes.len() / 2 / SECTOR_BYTES * SECTOR_BYTES };
+        let arrived = if outcome.is_ok() { arrived } else { arrived / SECTOR_BYTES * SECTOR_BYTES };
         file.write(offset, bytes.get(..arrived).unwrap_or_default());
         outcome
     }
@@ -375,6 +416,18 @@ impl DiskFile for MemFile {
         let state = self.disk.lock();
         let file = state.files.get(&self.id).ok_or_else(Self::gone)?;
         Ok(file.now.len() as u64)
+    }
+
+    fn reserve(&mut self, size_bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.count_call()?;
+        let free_bytes = state.free_bytes();
+        let file = state.files.get_mut(&self.id).ok_or_else(Self::gone)?;
+        if size_bytes > file.size_bytes().saturating_add(free_bytes) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        file.reserved = size_bytes;
+        Ok(())
     }
 
     fn sync_data(&mut self) -> io::Result<()> {

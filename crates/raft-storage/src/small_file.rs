@@ -13,7 +13,7 @@
 
 use crate::codec::Fields;
 use crate::disk::{Disk, DiskFile};
-use crate::error::{OpenError, WriteError, cannot_open, cannot_write, damaged};
+use crate::error::{OpenError, WriteError, cannot_make_room, cannot_open, cannot_write, damaged};
 
 const HEADER_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
@@ -90,16 +90,39 @@ impl Kind {
     /// Puts a file with this body in place; durable on return.
     pub(crate) fn replace<D: Disk>(&self, disk: &mut D, body: &[u8]) -> Result<(), WriteError> {
         let temporary = format!("{}{TEMPORARY_SUFFIX}", self.name);
-        let path = disk.describe(&temporary);
-        let mut file = disk.create(&temporary).map_err(cannot_write("create", path.clone()))?;
-        file.write_at(0, &self.encode(body)).map_err(cannot_write("write", path.clone()))?;
-        file.sync_data().map_err(cannot_write("sync", path))?;
-        rename_durably(disk, &temporary, self.name)
+        let written =
+            write_new(disk, &temporary, &self.encode(body)).and_then(|()| give_name(disk, &temporary, self.name));
+        remove_if_no_room(disk, &temporary, written)?;
+        sync_names(disk)
     }
 }
 
-/// Renames a synced file into place and syncs the directory (F6).
-pub(crate) fn rename_durably<D: Disk>(disk: &mut D, from: &str, to: &str) -> Result<(), WriteError> {
-    disk.rename(from, to).map_err(cannot_write("rename", disk.describe(from)))?;
+fn write_new<D: Disk>(disk: &mut D, name: &str, bytes: &[u8]) -> Result<(), WriteError> {
+    let path = disk.describe(name);
+    let mut file = disk.create(name).map_err(cannot_make_room("create", path.clone()))?;
+    file.write_at(0, bytes).map_err(cannot_make_room("write", path.clone()))?;
+    file.sync_data().map_err(cannot_make_room("sync", path))
+}
+
+/// Renames a synced file into place (F6). It counts once [`sync_names`] has returned.
+pub(crate) fn give_name<D: Disk>(disk: &mut D, from: &str, to: &str) -> Result<(), WriteError> {
+    disk.rename(from, to).map_err(cannot_make_room("rename", disk.describe(from)))
+}
+
+/// Makes names durable. If this fails nobody knows which are: also for a lack of space that is the end (rule 1).
+pub(crate) fn sync_names<D: Disk>(disk: &mut D) -> Result<(), WriteError> {
     disk.sync_directory().map_err(cannot_write("sync", disk.describe("")))
+}
+
+/// A file that did not get all its room gives back what it got.
+pub(crate) fn remove_if_no_room<D: Disk, T>(
+    disk: &mut D,
+    temporary: &str,
+    made: Result<T, WriteError>,
+) -> Result<T, WriteError> {
+    if matches!(made, Err(WriteError::NoSpace { .. })) {
+        // It may not even have been created; what stays is emptied by the next attempt.
+        let _ = disk.remove(temporary);
+    }
+    made
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use raft_core::{DiskId, Entry, HardState, Incarnation, LogIndex, LogPosition, NodeId, Snapshot, Write};
 
+use crate::ballast::{self, Ballast};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, WriteError, cannot_open, cannot_write, damaged};
 use crate::formation::{self, Formation};
@@ -14,7 +15,7 @@ use crate::log::{ActiveSegment, LogWriter, SegmentSpan, Surroundings, create_seg
 use crate::reader::{Directory, KeptLog};
 use crate::recovery::{LastSegment, TornTail};
 use crate::segment::{self, LogEnd, SegmentHeader};
-use crate::small_file::TEMPORARY_SUFFIX;
+use crate::small_file::{TEMPORARY_SUFFIX, sync_names};
 use crate::snapshot;
 
 /// Gives 128 random bits a call: disk ids and segment ids. They must be unpredictable and never repeat; a test gives
@@ -80,6 +81,7 @@ pub struct Storage<D: Disk> {
     hard_state: HardStateFile<D::File>,
     log: LogWriter<D::File>,
     random: RandomSource,
+    ballast: Ballast,
     /// After one failure nobody knows what the disk holds: every later call fails (F1).
     has_failed: bool,
 }
@@ -110,19 +112,23 @@ impl<D: Disk> Storage<D> {
         let Directory { identity, formation, slot, snapshot, log, last_segment, names } = Directory::read(&mut disk)?;
         let (end, is_unmarked, spans) = (log.end, log.is_unmarked, log.spans.clone());
         let KeptLog { base, entries, is_void } = KeptLog::judge(&disk, log, snapshot.as_ref())?;
+        // On a full disk the rest may need its space.
+        ballast::remove(&mut disk)?;
         remove_left_over_files(&mut disk, &names, &spans)?;
         let (torn, last_number) = (last_segment.torn.clone(), last_segment.header.number);
         let segment = reopen_segment(&mut disk, last_segment)?;
-        disk.sync_directory().map_err(cannot_write("sync", disk.describe("")))?;
+        sync_names(&mut disk)?;
         let mut hard_state = HardStateFile::open(&mut disk, slot)?;
         hard_state.begin_incarnation(last_number)?;
         let log = LogWriter::new(identity, segment_size_bytes, segment, end, spans, is_unmarked);
         let Slot { hard_state: promised, incarnation, .. } = hard_state.durable();
         let recovered = Recovered { hard_state: promised, snapshot, base, entries, incarnation, torn };
-        let mut storage = Self { disk, identity, formation, hard_state, log, random, has_failed: false };
+        let ballast = Ballast::new(segment_size_bytes);
+        let mut storage = Self { disk, identity, formation, hard_state, log, random, ballast, has_failed: false };
         if is_void {
             storage.restart_log(base)?;
         }
+        storage.regain_space()?;
         Ok((storage, recovered))
     }
 
@@ -144,12 +150,30 @@ impl<D: Disk> Storage<D> {
         self.formation.as_ref()
     }
 
+    /// Whether the ballast is in place. If it is not, its space was needed or was never there, so the disk is full: nothing
+    /// new should be taken on until [`Storage::regain_space`] has made it again.
+    #[must_use]
+    pub const fn has_space(&self) -> bool {
+        self.ballast.is_there()
+    }
+
+    /// Makes the ballast again, if it is gone and there is space for it. Whether it is in place.
+    ///
+    /// # Errors
+    /// [`WriteError`], but never for a lack of space: the process must stop.
+    pub fn regain_space(&mut self) -> Result<bool, WriteError> {
+        if !self.ballast.is_there() {
+            self.guarded(|storage| storage.ballast.make(&mut storage.disk))?;
+        }
+        Ok(self.ballast.is_there())
+    }
+
     /// Writes the formation in place of an earlier one; durable on return.
     ///
     /// # Errors
-    /// [`WriteError`]: the process must stop.
+    /// [`WriteError`]: the process must stop, unless it is [`WriteError::NoSpace`]; then the earlier one is still there.
     pub fn write_formation(&mut self, formation: Formation) -> Result<(), WriteError> {
-        self.guarded(|storage| formation::write(&mut storage.disk, storage.identity, &formation))?;
+        self.growing(|storage| formation::write(&mut storage.disk, storage.identity, &formation))?;
         self.formation = Some(formation);
         Ok(())
     }
@@ -159,12 +183,14 @@ impl<D: Disk> Storage<D> {
     /// segment take several batches; a crash in between keeps those that came first.
     ///
     /// # Errors
-    /// [`WriteError`]: the process must stop. Which part of the writes is durable, the next start finds out.
+    /// [`WriteError::NoSpace`]: the rest of the log's part is not written. The call is to be made again, with the same
+    /// writes first, before any other writes to the log. Any other [`WriteError`]: the process must stop, and which part of
+    /// the writes is durable, the next start finds out.
     ///
     /// # Panics
     /// If the entries do not follow the end of the log: the protocol's bug, and the log would be unreadable.
     pub fn append(&mut self, writes: &[Write]) -> Result<(), WriteError> {
-        self.guarded(|storage| {
+        self.growing(|storage| {
             if let Some(hard_state) = writes.iter().rev().find_map(|write| write.hard_state) {
                 storage.hard_state.write(hard_state)?;
             }
@@ -189,21 +215,33 @@ impl<D: Disk> Storage<D> {
         })
     }
 
-    /// For a quiet moment and for the end: proves the last batch durable by an empty one behind it, and fills the
-    /// segment ahead. Does nothing if the last batch is proved already.
+    /// For a quiet moment and for the end: proves the last batch durable by an empty one behind it, unless it is proved
+    /// already, and fills the segment ahead. If there is no space for that, nobody misses it.
     ///
     /// # Errors
-    /// [`WriteError`]: the process must stop.
+    /// [`WriteError`], but never for a lack of space: the process must stop.
     pub fn mark_idle(&mut self) -> Result<(), WriteError> {
-        self.guarded(|storage| {
+        let marked = self.growing(|storage| {
             let (log, around) = storage.log_and_surroundings();
             log.mark_idle(around)
-        })
+        });
+        if matches!(marked, Err(WriteError::NoSpace { .. })) { Ok(()) } else { marked }
     }
 
     fn log_and_surroundings(&mut self) -> (&mut LogWriter<D::File>, Surroundings<'_, D>) {
         let Self { disk, random, hard_state, log, .. } = self;
         (log, Surroundings { disk, random, hard_state })
+    }
+
+    /// Runs one change that may need new space. If there is none, once more with the ballast's.
+    fn growing(&mut self, mut change: impl FnMut(&mut Self) -> Result<(), WriteError>) -> Result<(), WriteError> {
+        self.guarded(|storage| match change(storage) {
+            Err(WriteError::NoSpace { .. }) if storage.ballast.is_there() => {
+                storage.ballast.release(&mut storage.disk)?;
+                change(storage)
+            }
+            outcome => outcome,
+        })
     }
 
     /// Runs one change, unless one has failed before.
@@ -213,9 +251,9 @@ impl<D: Disk> Storage<D> {
         }
         // Set first, so that a panic in between counts as a failure too.
         self.has_failed = true;
-        change(self)?;
-        self.has_failed = false;
-        Ok(())
+        let changed = change(self);
+        self.has_failed = !matches!(changed, Ok(()) | Err(WriteError::NoSpace { .. }));
+        changed
     }
 }
 

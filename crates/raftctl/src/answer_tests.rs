@@ -185,6 +185,7 @@ fn every_class_has_the_contracts_name_and_exit_code() {
         (FailureKind::Timeout, "timeout", 4),
         (FailureKind::NoLeader, "no_leader", 4),
         (FailureKind::Overloaded, "overloaded", 6),
+        (FailureKind::NoSpace, "no_space", 6),
         (FailureKind::SessionExpired, "session_expired", 6),
         (FailureKind::Server, "server", 6),
     ];

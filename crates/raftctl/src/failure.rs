@@ -38,6 +38,8 @@ pub enum FailureKind {
     NoLeader,
     /// A limit of the servers is reached.
     Overloaded,
+    /// The servers' disks are full.
+    NoSpace,
     /// Whether an earlier try was applied is forgotten (rule 8).
     SessionExpired,
     /// Another change of the same kind is under way.
@@ -58,6 +60,7 @@ impl FailureKind {
             Self::Timeout => "timeout",
             Self::NoLeader => "no_leader",
             Self::Overloaded => "overloaded",
+            Self::NoSpace => "no_space",
             Self::SessionExpired => "session_expired",
             Self::Conflict => "conflict",
             Self::Server => "server",
@@ -72,7 +75,7 @@ impl FailureKind {
             Self::Usage | Self::TooLarge => Exit::USAGE,
             Self::Unavailable => Exit::UNAVAILABLE,
             Self::Timeout | Self::NoLeader => Exit::NO_ANSWER,
-            Self::Overloaded | Self::SessionExpired | Self::Conflict | Self::Server => Exit::REFUSED,
+            Self::Overloaded | Self::NoSpace | Self::SessionExpired | Self::Conflict | Self::Server => Exit::REFUSED,
         }
     }
 }
@@ -115,6 +118,7 @@ const fn kind_of(kind: kv_client::ErrorKind) -> FailureKind {
         ErrorKind::NoLeader => FailureKind::NoLeader,
         ErrorKind::Unavailable => FailureKind::Unavailable,
         ErrorKind::Overloaded => FailureKind::Overloaded,
+        ErrorKind::NoSpace => FailureKind::NoSpace,
         ErrorKind::SessionExpired => FailureKind::SessionExpired,
         ErrorKind::TooLarge => FailureKind::TooLarge,
         ErrorKind::WrongType => FailureKind::WrongType,

@@ -224,6 +224,7 @@ fn request_error(failure: Failure) -> RequestError {
         Failure::NobodyToSucceed => RequestErrorKind::NoSuccessor,
         Failure::TransferUnderWay => RequestErrorKind::Conflict,
         Failure::SuccessorNotElected => RequestErrorKind::NotElected,
+        Failure::NoSpace => RequestErrorKind::NoSpace,
     };
     RequestError { kind, message: failure.to_string(), maybe_applied: failure.maybe_applied() }
 }

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv_store::api::{self, Consistency, RequestBody, Response, ResponseBody};
+use kv_store::api::{self, Consistency, RequestBody, RequestErrorKind, Response, ResponseBody};
 use kv_store::{ClientId, Command, Envelope, Principal, Query, Refusal, Revision, SessionHeader, Stamp};
 use raft_net::{Frame, FrameKind, Hello, PROTOCOL_VERSIONS, Role};
 use raft_node::{ConnectionId, Serves};
@@ -374,6 +374,9 @@ impl World {
                 call.in_doubt |= error.maybe_applied;
                 if error.maybe_applied {
                     self.coverage.count(Count::LeaderChanged);
+                }
+                if error.kind == RequestErrorKind::NoSpace {
+                    self.coverage.count(Count::NoSpace);
                 }
                 let this = self.client(client);
                 let pause = this.random.between(5 * MILLIS, 200 * MILLIS);

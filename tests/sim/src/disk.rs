@@ -109,6 +109,10 @@ impl DiskFile for SimFile {
         self.inner.len()
     }
 
+    fn reserve(&mut self, size_bytes: u64) -> io::Result<()> {
+        self.inner.reserve(size_bytes)
+    }
+
     fn sync_data(&mut self) -> io::Result<()> {
         self.inner.sync_data()
     }

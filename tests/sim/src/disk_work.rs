@@ -1,12 +1,16 @@
 //! What disks do: the log's work and that for snapshots, side by side, each in its order.
 
-use raft_node::work_off;
+use raft_node::DiskDone;
+use raft_storage::WriteError;
 
 use crate::checkers::Violation;
 use crate::coverage::Count;
 use crate::node::{Fate, Happening, Process};
 use crate::time::{SECONDS, Time};
 use crate::world::{DISK_IDLE, Event, World};
+
+/// How often a full disk is asked for space, as in the node's disk thread.
+const SPACE_RETRY: Time = SECONDS;
 
 impl World {
     pub(crate) fn work_disk(&mut self, node: usize, process: &mut Process) {
@@ -36,22 +40,57 @@ impl World {
         }
         let Some(process) = machine.process_mut(number) else { return };
         let Some(jobs) = process.working.take() else { return };
-        match work_off(&mut process.storage, jobs.clone()) {
-            Ok(done) => {
-                process.disk_rounds += 1;
-                let round = process.disk_rounds;
-                self.checkers.disks.persisted(node, &jobs);
-                for done in done {
-                    self.arrive(node, number, Happening::Disk(done));
-                }
-                self.schedule(now + DISK_IDLE, Event::DiskIdle { node, process: number, round });
-                if let Some(mut process) = self.node_mut(node).process.take() {
-                    self.work_disk(node, &mut process);
-                    self.node_mut(node).process = Some(process);
-                }
+        process.disk_rounds += 1;
+        let round = process.disk_rounds;
+        let done = process.queue.work_off(&mut process.storage, jobs);
+        if self.disk_says(node, done) {
+            self.schedule(now + DISK_IDLE, Event::DiskIdle { node, process: number, round });
+            if let Some(mut process) = self.node_mut(node).process.take() {
+                self.work_disk(node, &mut process);
+                self.node_mut(node).process = Some(process);
             }
-            Err(_) => self.fail_stop(node),
         }
+    }
+
+    /// What the disk has done reaches the server; if it has failed the server stops. Whether it goes on.
+    fn disk_says(&mut self, node: usize, done: Result<Vec<DiskDone>, WriteError>) -> bool {
+        let Ok(done) = done else {
+            self.fail_stop(node);
+            return false;
+        };
+        let Some(mut process) = self.node_mut(node).process.take() else { return false };
+        self.checkers.disks.done(node, &done, process.storage.formation());
+        self.plan_look(node, &mut process);
+        let number = process.number;
+        self.node_mut(node).process = Some(process);
+        for done in done {
+            self.arrive(node, number, Happening::Disk(done));
+        }
+        true
+    }
+
+    /// As long as its disk is full, it is asked for space again and again.
+    pub(crate) fn plan_look(&mut self, node: usize, process: &mut Process) {
+        if process.queue.is_full() && !process.will_look {
+            process.will_look = true;
+            self.schedule(self.now + SPACE_RETRY, Event::SpaceSought { node, process: process.number });
+        }
+    }
+
+    pub(crate) fn seek_space(&mut self, node: usize, number: u64) {
+        let now = self.now;
+        let machine = self.node_mut(node);
+        let stalled_until = machine.stalled_until;
+        let Some(process) = machine.process_mut(number) else { return };
+        if stalled_until > now {
+            self.schedule(stalled_until, Event::SpaceSought { node, process: number });
+            return;
+        }
+        if !std::mem::take(&mut process.will_look) {
+            return;
+        }
+        let done = process.queue.retry(&mut process.storage);
+        self.disk_says(node, done);
     }
 
     pub(crate) fn disk_idle(&mut self, node: usize, number: u64, round: u64) {
@@ -60,8 +99,9 @@ impl World {
         let is_stalled = machine.stalled_until > now;
         let Some(process) = machine.process_mut(number) else { return };
         let is_idle = process.disk_rounds == round && process.working.is_none() && process.jobs.is_empty();
-        if is_idle && !is_stalled && process.storage.mark_idle().is_err() {
-            self.fail_stop(node);
+        if is_idle && !is_stalled && !process.queue.is_full() {
+            let done = process.queue.mark_idle(&mut process.storage);
+            self.disk_says(node, done);
         }
     }
 
@@ -71,10 +111,7 @@ impl World {
         let id = self.node(node).id;
         self.trace.line(self.now, || format!("{id} stops: its disk failed"));
         self.end_process(node);
-        let is_full = self.node(node).is_full;
-        if !is_full {
-            self.node(node).disk.heal();
-        }
+        self.node(node).disk.heal();
         let at = self.now + self.random.between(SECONDS / 10, 2 * SECONDS);
         self.plan_start(node, at);
     }
@@ -91,7 +128,7 @@ impl World {
             // Nobody hears whether it went well.
             let snapshot_job = process.snapshot_jobs.pop_front().filter(|_| snapshots_first);
             drop(snapshot_job.map(|job| process.snapshots.work(job)));
-            let _ = work_off(&mut process.storage, jobs);
+            let _ = process.queue.work_off(&mut process.storage, jobs);
             self.coverage.count(Count::CrashInWrite);
         }
         self.lose_power(node, restart_after);
@@ -121,7 +158,9 @@ impl World {
             self.schedule(stalled_until, Event::SnapshotDone { node, process: number });
             return;
         }
-        process.is_busy_with_snapshots = false;
+        if !std::mem::take(&mut process.is_busy_with_snapshots) {
+            return;
+        }
         let Some(job) = process.snapshot_jobs.pop_front() else { return };
         match process.snapshots.work(job) {
             Ok(done) => {

@@ -19,8 +19,8 @@ pub(crate) struct Undo {
     /// Directed pairs that it slows.
     slowed: Vec<(usize, usize)>,
     is_storm: bool,
-    /// A disk that it filled.
-    filled: Option<usize>,
+    /// Disks that it filled.
+    filled: Vec<usize>,
 }
 
 impl World {
@@ -66,10 +66,16 @@ impl World {
                 self.node(node).disk.fail_after(calls);
             }
             FaultKind::DiskFull => {
-                self.coverage.count(Count::DiskFull);
-                self.node_mut(node).is_full = true;
-                self.node(node).disk.fail_after(choice.below(4));
-                self.undo_later(place, Undo { filled: Some(node), ..Undo::default() }, &fault);
+                let everywhere = choice.chance(300);
+                let filled: Vec<usize> = if everywhere { (0..self.nodes.len()).collect() } else { vec![node] };
+                self.coverage.count(if everywhere { Count::DisksFull } else { Count::DiskFull });
+                for &node in &filled {
+                    let disk = &self.node(node).disk;
+                    // Somebody else may have taken what is left, or leave a little.
+                    let left_bytes = choice.pick(&[0, 0, 1_000, 10_000]);
+                    disk.set_capacity(Some(disk.used_bytes() + left_bytes));
+                }
+                self.undo_later(place, Undo { filled, ..Undo::default() }, &fault);
             }
             FaultKind::BitRot => self.strike_rot(node, &mut choice, &fault),
             FaultKind::Misdirect => {
@@ -107,9 +113,8 @@ impl World {
         if undo.is_storm {
             self.network.storms = self.network.storms.saturating_sub(1);
         }
-        if let Some(node) = undo.filled {
-            self.node_mut(node).is_full = false;
-            self.node(node).disk.heal();
+        for node in undo.filled {
+            self.node(node).disk.set_capacity(None);
         }
         self.release_held_back();
     }
@@ -379,7 +384,7 @@ impl World {
             machine.pause_after_clock = None;
             machine.crash_in_write = None;
             machine.misdirect = 0;
-            machine.is_full = false;
+            machine.disk.set_capacity(None);
             machine.stalled_until = machine.stalled_until.min(now);
             machine.disk.heal();
             if machine.paused_until > now {
@@ -390,6 +395,12 @@ impl World {
                 // It waits for a disk that stood still.
                 let event = Event::DiskDone { node, process: process.number };
                 self.schedule(now, event);
+            }
+            if let Some(process) = self.node(node).process.as_ref() {
+                // The same for its other work.
+                let number = process.number;
+                self.schedule(now, Event::SnapshotDone { node, process: number });
+                self.schedule(now, Event::SpaceSought { node, process: number });
             }
             let machine = self.node_mut(node);
             if machine.process.is_none() && machine.fate != Fate::Refused {

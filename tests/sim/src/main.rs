@@ -16,7 +16,7 @@
 //! | `run`, `shrink`, `runner`, `trace` | one run; a failing one made smaller; many; in words |
 //!
 //! What it supplies is disk, network, clock and clients. Who executes effects, forms batches, answers clients, admits
-//! peers and reads the log back is `raft-node`, `raftd`, `raft-storage`: [`raft_node::Server`] and [`raft_node::work_off`].
+//! peers and reads the log back is `raft-node`, `raftd`, `raft-storage`: [`raft_node::Server`] and [`raft_node::DiskQueue`].
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "checkers look for a few of the many things that happen")]
 

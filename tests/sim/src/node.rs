@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use raft_core::{Instant, NodeId};
 use raft_net::{Frame, LinkKind, Welcome};
 use raft_node::{
-    ConnectionId, DiskDone, DiskJob, NodeConfig, PeerIdentity, Server, SnapshotDone, SnapshotJob, SnapshotWorker, View,
+    ConnectionId, DiskDone, DiskJob, DiskQueue, NodeConfig, PeerIdentity, Server, SnapshotDone, SnapshotJob,
+    SnapshotWorker, View,
 };
 use raft_storage::{MemDisk, Storage};
 use raftd::machine::KvMachine;
@@ -37,7 +38,6 @@ pub(crate) struct Node {
     pub(crate) stalled_until: Time,
     /// The power goes in the middle of the disk's next work; the process starts again after so long.
     pub(crate) crash_in_write: Option<Time>,
-    pub(crate) is_full: bool,
     /// The next start reads a wrong sector at its n-th read.
     pub(crate) misdirect: u64,
     pub(crate) fate: Fate,
@@ -87,6 +87,10 @@ pub(crate) struct Process {
     pub(crate) jobs: Vec<DiskJob>,
     /// What the disk is working on.
     pub(crate) working: Option<Vec<DiskJob>>,
+    /// What waits for space.
+    pub(crate) queue: DiskQueue,
+    /// Whether a look for space is planned.
+    pub(crate) will_look: bool,
     pub(crate) disk_rounds: u64,
     pub(crate) snapshots: SnapshotWorker<SimDisk>,
     /// What waits to be done for snapshots; the first is being done if `is_busy_with_snapshots`.

@@ -122,8 +122,8 @@ impl World {
         self.carry_out(node, &mut process, clock);
         let mut jobs = process.working.take().unwrap_or_default();
         jobs.append(&mut process.jobs);
-        if raft_node::work_off(&mut process.storage, jobs.clone()).is_ok() {
-            self.checkers.disks.persisted(node, &jobs);
+        if let Ok(done) = process.queue.work_off(&mut process.storage, jobs) {
+            self.checkers.disks.done(node, &done, process.storage.formation());
             // A mark that is not written is missed by nobody.
             let _ = process.storage.mark_idle();
         }

@@ -1,7 +1,7 @@
 //! Machines: their processes start, end and lose their power; their disks keep what was synced, and of the rest what the
 //! seed says.
 
-use raft_node::{PeerIdentity, Randomness, RecoveredServer, StartError};
+use raft_node::{DiskQueue, PeerIdentity, Randomness, RecoveredServer, StartError};
 use raft_storage::{OpenError, Unsynced};
 use raftd::machine::KvMachine;
 use raftd::service::{ClientService, ServiceLimits};
@@ -27,9 +27,6 @@ impl World {
             return;
         }
         machine.starts += 1;
-        if machine.is_full {
-            machine.disk.fail_after(0);
-        }
         let misdirected = Misdirected::at(std::mem::take(&mut machine.misdirect));
         let was_to_misread = !misdirected.is_over();
         let mut ids = Random::new(seed, 3);
@@ -71,10 +68,12 @@ impl World {
         server.handle_peer_met(id, address_of(node));
         let view = server.view(identity.disk, address_of(node));
         let number = self.node(node).starts;
+        if !storage.has_space() {
+            self.coverage.count(Count::StartFull);
+        }
         let mut process = Box::new(Process {
             number,
             server,
-            storage,
             view,
             identity,
             started: self.now,
@@ -83,6 +82,8 @@ impl World {
             alarm: None,
             jobs: Vec::new(),
             working: None,
+            queue: DiskQueue::new(&storage),
+            will_look: false,
             disk_rounds: 0,
             snapshots,
             snapshot_jobs: std::collections::VecDeque::new(),
@@ -90,9 +91,11 @@ impl World {
             held_clock: None,
             restart_after: None,
             stopping: None,
+            storage,
         });
         let clock = self.node(node).clock(self.now, self.now);
         self.first_turn(node, &mut process, clock);
+        self.plan_look(node, &mut process);
         self.node_mut(node).process = Some(process);
         self.dial_everybody(node, number);
     }
@@ -125,9 +128,7 @@ impl World {
         if matches!(error, StartError::Storage(OpenError::Write(_))) && !has_misread {
             // Its disk fails or is full; whoever runs it tries again.
             self.coverage.count(Count::StartFailed);
-            if !self.node(node).is_full {
-                self.node(node).disk.heal();
-            }
+            self.node(node).disk.heal();
         } else if has_misread {
             self.coverage.count(Count::MisdirectedNoticed);
         } else if self.node(node).fate == Fate::Rotten {

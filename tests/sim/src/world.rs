@@ -42,6 +42,8 @@ pub(crate) enum Event {
     DiskDone { node: usize, process: u64 },
     /// One job for snapshots is done.
     SnapshotDone { node: usize, process: u64 },
+    /// A full disk is asked for space.
+    SpaceSought { node: usize, process: u64 },
     /// The disk has rested.
     DiskIdle { node: usize, process: u64, round: u64 },
     /// Something reaches a process.
@@ -212,6 +214,7 @@ impl World {
             Event::Resume { node } => self.resume(node),
             Event::DiskDone { node, process } => self.disk_done(node, process),
             Event::SnapshotDone { node, process } => self.snapshot_done(node, process),
+            Event::SpaceSought { node, process } => self.seek_space(node, process),
             Event::DiskIdle { node, process, round } => self.disk_idle(node, process, round),
             Event::Arrive { node, process, what } => self.arrive(node, process, *what),
             Event::Dial { from, to, kind, process } => self.dial(from, to, kind, process),
@@ -640,7 +643,6 @@ fn machine(place: usize, scenario: &Scenario) -> Node {
         pause_after_clock: None,
         stalled_until: 0,
         crash_in_write: None,
-        is_full: false,
         misdirect: 0,
         fate: Fate::Sound,
         will_start: false,
@@ -655,6 +657,7 @@ const fn event_number(event: &Event) -> u64 {
         Event::Resume { node } => 0x30 + *node as u64,
         Event::DiskDone { node, .. } => 0x40 + *node as u64,
         Event::SnapshotDone { node, .. } => 0x48 + *node as u64,
+        Event::SpaceSought { node, .. } => 0x58 + *node as u64,
         Event::DiskIdle { node, .. } => 0x50 + *node as u64,
         Event::Arrive { node, .. } => 0x60 + *node as u64,
         Event::Dial { from, .. } => 0x70 + *from as u64,

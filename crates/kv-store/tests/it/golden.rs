@@ -255,10 +255,11 @@ fn responses() {
     golden.check("conflict", &error(RequestErrorKind::Conflict));
     golden.check("no_successor", &error(RequestErrorKind::NoSuccessor));
     golden.check("not_elected", &error(RequestErrorKind::NotElected));
+    golden.check("no_space", &error(RequestErrorKind::NoSpace));
     golden.end();
     assert_variants::<ResponseBody>(5);
     assert_variants::<Found>(2);
-    assert_variants::<RequestErrorKind>(10);
+    assert_variants::<RequestErrorKind>(11);
 }
 
 #[test]

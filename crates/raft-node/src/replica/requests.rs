@@ -67,6 +67,11 @@ impl<M: StateMachine, W> Replica<M, W> {
     fn propose_batch(&mut self, now: Instant, batch: Vec<Proposal<W>>) {
         let own = self.config.protocol.id;
         match self.leader() {
+            Some(leader) if leader == own && self.lacks_space(now) => {
+                for proposal in batch {
+                    self.refuse(proposal, Failure::NoSpace);
+                }
+            }
             Some(leader) if leader == own => {
                 let mut commands = Vec::with_capacity(batch.len());
                 for Proposal { origin, command, deadline } in batch {
@@ -98,12 +103,16 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.outputs.messages.push((leader, PeerMessage::Forward { id, timeout_ms, command }));
             }
             Some(_) | None => {
-                self.counters.proposals_refused += 1;
-                self.proposals.release(proposal.command.len());
-                let failure = if is_own { Failure::NoLeader } else { Failure::NotLeader };
-                self.answer(proposal.origin, Answer::Failed(failure));
+                self.refuse(proposal, if is_own { Failure::NoLeader } else { Failure::NotLeader });
             }
         }
+    }
+
+    /// A command that was admitted and goes nowhere.
+    fn refuse(&mut self, proposal: Proposal<W>, failure: Failure) {
+        self.counters.proposals_refused += 1;
+        self.proposals.release(proposal.command.len());
+        self.answer(proposal.origin, Answer::Failed(failure));
     }
 
     pub(super) fn answer(&mut self, origin: Origin<W>, answer: Answer) {

@@ -12,8 +12,8 @@ use raft_core::{ClusterId, DiskId, Instant, NodeId, RoleName};
 use raft_net::peer::SendRefused;
 use raft_net::{FrameCodec, LinkKind};
 use raft_node::{
-    Answer, DiskDone, DiskJob, NodeEvent, Outputs, PeerIdentity, PeerMessage, Replica, ReplicaConfig, SnapshotDone,
-    SnapshotJob, SnapshotWorker, StartError, work_off,
+    Answer, DiskDone, DiskJob, DiskQueue, NodeEvent, Outputs, PeerIdentity, PeerMessage, Replica, ReplicaConfig,
+    SnapshotDone, SnapshotJob, SnapshotWorker, StartError,
 };
 use raft_storage::{MIN_SEGMENT_BYTES, MemDisk, Options, Snapshots, Storage};
 use tokio_util::codec::{Decoder, Encoder};
@@ -45,6 +45,7 @@ pub(crate) struct Running {
     storage: Storage<MemDisk>,
     pub(crate) identity: PeerIdentity,
     pub(crate) jobs: Vec<DiskJob>,
+    pub(crate) queue: DiskQueue,
     done: VecDeque<DiskDone>,
     snapshots: SnapshotWorker<MemDisk>,
     snapshot_jobs: VecDeque<SnapshotJob<List>>,
@@ -198,13 +199,18 @@ impl Cluster {
             entries: recovered.entries,
             ..raft_core::Restored::default()
         };
-        let replica = Replica::new(config, storage.formation(), restored, machine, self.now)?;
+        let mut replica = Replica::new(config, storage.formation(), restored, machine, self.now)?;
+        if !storage.has_space() {
+            replica.handle_disk(self.now, DiskDone::Full);
+        }
+        let queue = DiskQueue::new(&storage);
         let identity = PeerIdentity { id, disk, incarnation };
         let running = Running {
             replica,
             storage,
             identity,
             jobs: Vec::new(),
+            queue,
             done: VecDeque::new(),
             snapshots,
             snapshot_jobs: VecDeque::new(),
@@ -255,10 +261,28 @@ impl Cluster {
     pub(crate) fn work(&mut self, id: NodeId) {
         let running = self.running_mut(id);
         let jobs = std::mem::take(&mut running.jobs);
-        match work_off(&mut running.storage, jobs) {
+        match running.queue.work_off(&mut running.storage, jobs) {
             Ok(done) => running.done.extend(done),
             Err(_) => self.crash(id),
         }
+    }
+
+    /// Its disk is so full that there is no byte more, not even where the reserve was.
+    pub(crate) fn fill_disk(&mut self, id: NodeId) {
+        let disk = &self.server(id).disk;
+        disk.lose("ballast");
+        disk.set_capacity(Some(disk.used_bytes()));
+    }
+
+    /// Its disk has space again.
+    pub(crate) fn free_disk(&mut self, id: NodeId) {
+        self.server(id).disk.set_capacity(None);
+    }
+
+    /// The disk looks for space, as it does once a second.
+    pub(crate) fn look_for_space(&mut self, id: NodeId) {
+        let running = self.running_mut(id);
+        running.done.extend(running.queue.retry(&mut running.storage).expect("a sound disk"));
     }
 
     /// One job for snapshots is done.

@@ -5,6 +5,7 @@
 //! - `formation`: how a cluster comes to be, whatever is lost (rule 2).
 //! - `requests`: each request is answered once, and what is answered is true.
 //! - `random`: the same under hundreds of seeds of faults.
+//! - `space`: full disks: refusals, reads, and how everything goes on (F8).
 //! - `transfers`: leadership changes hands, at a request or because a leader stops, and nobody notices (§3.10).
 //! - `real`: `Node` with threads, sockets and files.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
@@ -16,4 +17,5 @@ mod machine;
 mod random;
 mod real;
 mod requests;
+mod space;
 mod transfers;

@@ -8,6 +8,7 @@ mod cut_short;
 mod failed_calls;
 mod first_life;
 mod flipped_byte;
+mod full_disk;
 mod ghost_tail;
 mod golden;
 mod later_batch_proves;

@@ -8,7 +8,8 @@
 use std::collections::VecDeque;
 
 use raft_core::{Entry, HardState, LogIndex, LogPosition, Write};
-use raft_node::{DiskJob, Replica};
+use raft_node::{DiskDone, DiskJob, Replica};
+use raft_storage::Formation;
 
 use super::Verdict;
 use super::Violation;
@@ -96,19 +97,20 @@ impl Disks {
         }
     }
 
-    /// Jobs that the disk says it has done.
-    pub(crate) fn persisted(&mut self, node: usize, jobs: &[DiskJob]) {
+    /// What the disk says it has done; `formation` is what its storage holds.
+    pub(crate) fn done(&mut self, node: usize, done: &[DiskDone], formation: Option<&Formation>) {
         let Some(shadow) = self.shadows.get_mut(node) else { return };
-        for job in jobs {
-            match job {
-                DiskJob::Write(_) => {
-                    if let Some(write) = shadow.on_the_way.pop_front() {
+        for done in done {
+            match done {
+                DiskDone::Persisted(number) => {
+                    while let Some(write) = shadow.on_the_way.pop_front_if(|write| write.number <= *number) {
                         shadow.take(write);
                     }
                 }
-                DiskJob::Formation(formation) => shadow.is_formed |= formation.formed,
-                // What is gone is covered.
-                DiskJob::Compact { .. } => {}
+                DiskDone::FormationSynced => {
+                    shadow.is_formed |= formation.is_some_and(|formation| formation.formed);
+                }
+                DiskDone::Full | DiskDone::HasSpace => {}
             }
         }
     }

@@ -161,6 +161,8 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
     for event in &turn.orders.events {
         match event {
             NodeEvent::Formed { .. } => coverage.count(Count::Formed),
+            NodeEvent::DiskFull => coverage.count(Count::FullNoticed),
+            NodeEvent::DiskHasSpace => coverage.count(Count::SpaceRegained),
             NodeEvent::SnapshotTaken { .. } => coverage.count(Count::SnapshotTaken),
             NodeEvent::SnapshotNotTaken { .. } => coverage.count(Count::SnapshotNotTaken),
             NodeEvent::SnapshotNotReceived { .. } => coverage.count(Count::SnapshotRejected),
