@@ -91,8 +91,8 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     fn others(&self) -> Vec<NodeId> {
         let own = self.config.protocol.id;
-        let members = self.configuration().map(|configuration| configuration.members.keys());
-        members.into_iter().flatten().copied().filter(|&id| id != own).collect()
+        let voters = self.configuration().map(raft_core::Configuration::voters);
+        voters.into_iter().flatten().filter(|&id| id != own).collect()
     }
 
     /// How many of `peers` are not known to have full disks.
@@ -101,7 +101,7 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     fn has_majority(&self, count: usize) -> bool {
-        count * 2 > self.configuration().map_or(0, |configuration| configuration.members.len())
+        count * 2 > self.configuration().map_or(0, |configuration| configuration.voters().count())
     }
 
     /// Whom to hand over to: whoever lacks least, but none whose disk is full too.
