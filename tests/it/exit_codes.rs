@@ -147,7 +147,8 @@ fn raftctl_codes_of_a_running_cluster() {
         &["watch", "k"],
         &["lease", "list"],
         &["member", "list"],
-        &["leader", "transfer"],
+        &["leader", "transfer", "x"],
+        &["leader", "frobnicate"],
         &["set", "k", "v", "--ttl", "1s"],
         &["get", "k", "--rev", "1"],
     ] {
