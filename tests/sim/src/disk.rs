@@ -37,6 +37,11 @@ impl Misdirected {
     pub(crate) fn is_over(&self) -> bool {
         self.0.load(Ordering::Relaxed) == 0
     }
+
+    /// The start is over: what reads later reads right.
+    pub(crate) fn end(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
 }
 
 impl SimDisk {

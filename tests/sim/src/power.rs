@@ -36,6 +36,7 @@ impl World {
         let recovered =
             KvServer::recover(&machine.config, disk, randomness, KvMachine::new(), ClientService::new(limits));
         let has_misread = was_to_misread && misdirected.is_over();
+        misdirected.end();
         if has_misread {
             self.coverage.count(Count::Misdirected);
         }
