@@ -204,11 +204,14 @@ impl Progress {
     /// What was sent is lost: begin again after what is acknowledged, with one message. A lost probe is only asked
     /// again: nothing is known of where the logs part, and to begin at 1 would send the whole log.
     pub(crate) fn probe_after_loss(&mut self) {
-        match &self.state {
+        match &mut self.state {
             ProgressState::Probe { .. } => {}
             ProgressState::Replicate(_) => self.next = self.matched.next(),
-            // It goes on where it stopped.
-            ProgressState::Snapshot(_) => return,
+            // It goes on where it stopped, and soon: that the link is down is no sign that the follower is slow.
+            ProgressState::Snapshot(sending) => {
+                sending.losses = 0;
+                return;
+            }
         }
         self.state = ProgressState::Probe { waiting: true };
     }

@@ -52,7 +52,7 @@ pub enum SnapshotJob<M> {
         /// The last entry it covers.
         last: LogPosition,
     },
-    /// Remove the files of all snapshots but these.
+    /// Remove the files of all snapshots but these, and none that is newer: it may be whole, and not yet reported.
     Keep(BTreeSet<LogPosition>),
     /// Free a state machine that is no longer wanted: a large one takes its time.
     Discard(Box<M>),

@@ -310,13 +310,15 @@ impl<D: Disk> Snapshots<D> {
         newest.map(|last| self.open_data(last).map(|reader| reader.snapshot)).transpose()
     }
 
-    /// Removes the files of all snapshots but those at `kept`.
+    /// Removes the files of all snapshots but those at `kept`, and of none that is newer than all of these: whoever names
+    /// them may not have been told of it yet, and may be about to rely on it.
     ///
     /// # Errors
     /// [`SnapshotError::Io`]; what was not removed is found the next time.
     pub fn remove_all_but(&mut self, kept: &[LogPosition]) -> Result<(), SnapshotError> {
+        let newest_kept = kept.iter().map(|last| last.index).max();
         for last in self.list()? {
-            if !kept.contains(&last) {
+            if Some(last.index) <= newest_kept && !kept.contains(&last) {
                 let name = file_name(NAME_PREFIX, last);
                 self.disk.remove(&name).map_err(cannot("remove", &self.disk.describe(&name)))?;
             }

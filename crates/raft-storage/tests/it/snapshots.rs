@@ -46,6 +46,18 @@ fn the_newest_is_the_one_with_the_highest_index_and_the_rest_can_go() {
     assert!(files.open_data(at(7, 3)).is_ok());
 }
 
+/// A leader's snapshot is whole, and nobody has been told yet, when somebody tidies up who knows of older ones only.
+#[test]
+fn one_that_is_newer_than_all_that_is_kept_stays() {
+    let (_, mut files) = files();
+    take(&mut files, at(7, 3)).unwrap();
+    receive(&mut files, at(12, 3), &body(at(12, 3))).unwrap();
+    files.remove_all_but(&[at(7, 3)]).unwrap();
+    assert_eq!(read_data(&mut files, at(12, 3)).unwrap(), data(at(12, 3)));
+    files.remove_all_but(&[]).unwrap();
+    assert_eq!(files.newest().unwrap(), Some(snapshot(at(12, 3))));
+}
+
 #[test]
 fn what_one_server_sends_another_stores() {
     let (disk, mut files) = files();
