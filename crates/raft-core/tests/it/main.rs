@@ -3,6 +3,7 @@
 //! - `scripts`: situations told as protocol traces, one file each, in `tests/scripts/`.
 //! - `paper`, `tables`: what the paper says in numbers, as tables.
 //! - `random`: long random runs with faults, judged by `safety`, and their end: everybody agrees again.
+//! - `partitions`: broken links by name, and what each costs.
 //! - `protocol_page`: the page about all this names what exists.
 //! - `hostile`: arbitrary messages of broken peers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
@@ -12,6 +13,7 @@ mod cluster;
 mod disk;
 mod hostile;
 mod paper;
+mod partitions;
 mod protocol_page;
 mod random;
 mod safety;
