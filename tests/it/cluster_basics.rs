@@ -181,3 +181,30 @@ fn all_killed_at_once_come_back_with_everything() {
     let scan = cluster.ctl().run(&["scan", "key", "--limit", "500"]).done();
     assert_eq!(scan["items"].as_array().map(Vec::len), Some(200));
 }
+
+#[test]
+fn a_session_that_reads_locally_never_goes_back_in_time() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader();
+    let follower = cluster.ids().into_iter().find(|id| *id != leader).unwrap();
+    let session = cluster.ctl_of(follower).with("--read", "local").with_switch("--keep-going").with("--timeout", "3s");
+    let mut script = session.script();
+    for value in 1..=20 {
+        assert_eq!(script.ask(&format!("set k {value}"))["ok"], json!(true));
+        assert_eq!(script.ask("get k")["value"], json!(value.to_string()), "its own write");
+    }
+    // A node that was restarted knows nothing of what is committed until it hears a leader, and there is none.
+    for id in cluster.ids() {
+        cluster.node(id).kill();
+    }
+    cluster.node(follower).start();
+    let behind = script.ask("get k");
+    assert_eq!((&behind["ok"], &behind["error"]), (&json!(false), &json!("timeout")), "{behind}");
+    let message = behind["message"].as_str().unwrap();
+    assert!(message.contains("revision 0") && message.contains("revision 20 was seen before"), "{message}");
+    let other = cluster.ctl_of(follower).with("--read", "local").run(&["get", "k"]);
+    assert_eq!(other.code, 1, "another session has seen nothing, and is shown what the node has: {other:?}");
+    cluster.node(leader).start();
+    cluster.leader();
+    assert_eq!(script.ask("get k")["value"], json!("20"));
+}

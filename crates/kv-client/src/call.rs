@@ -47,6 +47,8 @@ enum Setback {
     Unreachable(String),
     /// A connection and no answer.
     Unanswered(String),
+    /// An answer: not done in time, and why. Silence afterwards says less.
+    NotInTime(String),
     /// An answer: there is no leader, or there was a change of leader.
     NoLeader(String),
 }
@@ -119,6 +121,7 @@ impl Call {
                 format!("no node could be reached; check the endpoints, and that servers run there (last: {reason})"),
             ),
             Some(Setback::NoLeader(reason)) => (ErrorKind::NoLeader, reason.clone()),
+            Some(Setback::NotInTime(reason)) => (ErrorKind::Timeout, reason.clone()),
             Some(Setback::Unreachable(reason) | Setback::Unanswered(reason)) => {
                 (ErrorKind::Timeout, format!("no answer in time (last: {reason})"))
             }
@@ -134,7 +137,9 @@ impl Call {
         if *why == NoAnswer::NotSent {
             self.in_doubt = before;
         }
-        self.setback = Some(Setback::Unanswered(format!("{address}: {why}")));
+        if !matches!(self.setback, Some(Setback::NotInTime(_))) {
+            self.setback = Some(Setback::Unanswered(format!("{address}: {why}")));
+        }
         Next::Again(Then::Elsewhere)
     }
 
@@ -165,7 +170,11 @@ impl Call {
                 self.setback = Some(Setback::NoLeader(error.message));
                 Next::Again(Then::Later)
             }
-            RequestErrorKind::Timeout | RequestErrorKind::Stopping => {
+            RequestErrorKind::Timeout => {
+                self.setback = Some(Setback::NotInTime(error.message));
+                Next::Again(Then::Elsewhere)
+            }
+            RequestErrorKind::Stopping => {
                 self.setback = Some(Setback::Unanswered(error.message));
                 Next::Again(Then::Elsewhere)
             }

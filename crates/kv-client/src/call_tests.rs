@@ -156,3 +156,16 @@ fn the_last_moments_are_not_spent_on_making_a_doubt() {
     call.in_doubt = true;
     assert!(!call.is_too_late_for(Duration::from_secs(60)));
 }
+
+#[test]
+fn what_a_server_said_outlives_the_silence_after_it() {
+    let mut call = Call::new(Instant::now());
+    call.not_done(RequestError {
+        kind: RequestErrorKind::Timeout,
+        message: "this node is behind".into(),
+        maybe_applied: false,
+    });
+    call.no_answer("a:1", &NoAnswer::NotSent, false);
+    let error = call.timed_out();
+    assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Timeout, "this node is behind"));
+}

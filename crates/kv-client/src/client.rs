@@ -1,10 +1,11 @@
 //! The client: what it keeps between operations, and the loop that carries one operation through.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use kv_store::api::{Consistency, Leadership, RequestBody, Response, ResponseBody};
-use kv_store::{Answer, ClientId, Command, Envelope, MAX_ENVELOPE_BYTES, Outcome, Principal, Query};
+use kv_store::{Answer, ClientId, Command, Envelope, MAX_ENVELOPE_BYTES, Outcome, Principal, Query, Revision};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
 use crate::backoff::Random;
@@ -32,6 +33,8 @@ pub(crate) struct Shared {
     principal: Principal,
     routing: Mutex<Routing>,
     sessions: Sessions,
+    /// The newest revision that any answer has named: local reads never go behind it.
+    seen: AtomicU64,
     random: Mutex<Random>,
 }
 
@@ -80,6 +83,7 @@ impl Client {
             random: Mutex::new(Random::new(random_bits()?)),
             pool: Pool::default(),
             sessions: Sessions::default(),
+            seen: AtomicU64::new(0),
             config,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -149,7 +153,10 @@ impl Shared {
             let next = self.attempt(&address, ask, call).await?;
             call.tries += 1;
             match next {
-                Next::Done(body) => return Ok(body),
+                Next::Done(body) => {
+                    self.note_seen(&body);
+                    return Ok(body);
+                }
                 Next::Failed(error) => return Err(error),
                 Next::Renew { forget_session } => self.renew(ask, forget_session),
                 Next::Again(_) if call.in_doubt && !ask.is_idempotent() => return Err(call.timed_out()),
@@ -188,11 +195,36 @@ impl Shared {
     fn address_for(&self, ask: &Ask) -> String {
         let routing = self.routing();
         match ask {
-            Ask::Read { consistency: Consistency::Local, .. } => routing.first().to_owned(),
+            Ask::Read { consistency: Consistency::Local | Consistency::LocalFrom { .. }, .. } => {
+                routing.first().to_owned()
+            }
             Ask::Read { consistency: Consistency::Linearizable | Consistency::Lease, .. }
             | Ask::Write(_)
             | Ask::Transfer { .. } => routing.choose().to_owned(),
         }
+    }
+
+    /// A local read of a client that has seen something must not show less.
+    fn not_behind(&self, consistency: Consistency) -> Consistency {
+        let seen = Revision(self.seen.load(Ordering::Acquire));
+        match consistency {
+            Consistency::Local if seen > Revision(0) => Consistency::LocalFrom { revision: seen },
+            Consistency::LocalFrom { revision } => Consistency::LocalFrom { revision: revision.max(seen) },
+            Consistency::Linearizable | Consistency::Lease | Consistency::Local => consistency,
+        }
+    }
+
+    /// Remembers how far the store had come. A state hash names a revision that may be chosen by whoever asks.
+    fn note_seen(&self, body: &ResponseBody) {
+        let revision = match body {
+            ResponseBody::Written(Ok(outcome)) => outcome.revision,
+            ResponseBody::Answer(answer) => answer.revision,
+            ResponseBody::Written(Err(_))
+            | ResponseBody::NodeStatus(_)
+            | ResponseBody::StateHash { .. }
+            | ResponseBody::Leadership(_) => return,
+        };
+        self.seen.fetch_max(revision.0, Ordering::AcqRel);
     }
 
     fn learn(&self, address: &str, response: &Response) {
@@ -231,7 +263,8 @@ impl Shared {
     fn request(&self, ask: &mut Ask, call: &Call) -> Result<(RequestBody, Bytes), Error> {
         match ask {
             Ask::Read { query, consistency } => {
-                Ok((RequestBody::Read { query: query.clone(), consistency: *consistency }, Bytes::new()))
+                let consistency = self.not_behind(*consistency);
+                Ok((RequestBody::Read { query: query.clone(), consistency }, Bytes::new()))
             }
             Ask::Transfer { to } => Ok((RequestBody::TransferLeadership { to: *to }, Bytes::new())),
             Ask::Write(write) => {

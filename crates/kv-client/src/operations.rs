@@ -55,7 +55,8 @@ pub struct Page {
 /// # Errors
 /// Every operation ends with an [`Error`] within [`crate::ClientConfig::timeout`] if it has no result by then.
 impl Client {
-    /// Reads one key.
+    /// Reads one key. With [`Consistency::Local`] the first endpoint alone is asked, and shows at least what this client and
+    /// its clones have seen.
     pub async fn get(&self, key: impl Into<Bytes>, consistency: Consistency) -> Result<Got, Error> {
         let answer = self.read(Query::Get { key: key.into() }, consistency).await?;
         match answer.found {

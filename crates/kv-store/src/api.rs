@@ -55,6 +55,12 @@ pub enum Consistency {
     Lease,
     /// What this node has applied, however old.
     Local,
+    /// What this node has applied, once it has come as far as this revision. With the newest revision a client has seen
+    /// it never goes back in time, whichever node it asks.
+    LocalFrom {
+        /// The oldest revision that will do.
+        revision: Revision,
+    },
 }
 
 /// A response.

@@ -21,10 +21,12 @@ pub struct Counters {
     pub proposals_forwarded: u64,
     /// Commands applied to the state machine.
     pub commands_applied: u64,
-    /// Reads asked for.
+    /// Linearizable reads asked for.
     pub reads: u64,
-    /// Read rounds they shared.
+    /// Questions for a read index that they shared.
     pub read_batches: u64,
+    /// Local reads asked for.
+    pub local_reads: u64,
     /// Snapshots it took of its own state.
     pub snapshots_taken: u64,
     /// Snapshots of a leader's that took the place of its state.

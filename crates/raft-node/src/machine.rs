@@ -21,6 +21,11 @@ pub trait StateMachine: Send + Sized + 'static {
     /// panic here stops every replica, one after the other.
     fn apply(&mut self, index: LogIndex, stamp: ClusterTime, command: &Bytes) -> Bytes;
 
+    /// How far the state has come: a number that [`StateMachine::apply`] never lowers and that is the same for the same
+    /// commands, on every replica and after [`StateMachine::restore`]. A local read can ask for at least one
+    /// ([`crate::Access::read_local`]), so that its client does not go back in time.
+    fn revision(&self) -> u64;
+
     /// Begins a snapshot of the state as it is now. Later commands must not show in it. Takes a bounded time, however
     /// large the state: it holds up every other request.
     fn begin_snapshot(&mut self) -> Self::Snapshot;
@@ -51,6 +56,9 @@ pub trait SmallMachine: Send + Sized + 'static {
     /// As [`StateMachine::apply`].
     fn apply(&mut self, index: LogIndex, stamp: ClusterTime, command: &Bytes) -> Bytes;
 
+    /// As [`StateMachine::revision`].
+    fn revision(&self) -> u64;
+
     /// The whole state.
     fn encode(&self) -> Bytes;
 
@@ -70,6 +78,10 @@ impl<M: SmallMachine> StateMachine for Small<M> {
 
     fn apply(&mut self, index: LogIndex, stamp: ClusterTime, command: &Bytes) -> Bytes {
         self.0.apply(index, stamp, command)
+    }
+
+    fn revision(&self) -> u64 {
+        self.0.revision()
     }
 
     fn begin_snapshot(&mut self) -> Bytes {

@@ -1,4 +1,5 @@
-//! Reads under way: waiting for the next batch, for a read index, or for the state machine to reach it (§6.4).
+//! Reads under way: waiting for the next batch, for a read index, or for the state machine to reach it (§6.4); and local
+//! reads that wait for the state machine alone.
 
 use std::collections::BTreeMap;
 
@@ -21,13 +22,22 @@ pub(crate) struct Reads<W> {
     asked: BTreeMap<ReadId, Vec<WaitingRead<W>>>,
     /// Those with an index that is not applied yet.
     indexed: BTreeMap<LogIndex, Vec<WaitingRead<W>>>,
+    /// Local ones, by the revision that their client has seen and this server has not reached.
+    behind: BTreeMap<u64, Vec<WaitingRead<W>>>,
     last_id: u64,
     count: usize,
 }
 
 impl<W> Default for Reads<W> {
     fn default() -> Self {
-        Self { waiting: Vec::new(), asked: BTreeMap::new(), indexed: BTreeMap::new(), last_id: 0, count: 0 }
+        Self {
+            waiting: Vec::new(),
+            asked: BTreeMap::new(),
+            indexed: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            last_id: 0,
+            count: 0,
+        }
     }
 }
 
@@ -44,6 +54,16 @@ impl<W> Reads<W> {
         }
         self.count += 1;
         self.waiting.push(WaitingRead { waiter, deadline });
+        Ok(())
+    }
+
+    /// Takes a local read that waits for `revision`, or gives it back if there are too many.
+    pub(crate) fn admit_local(&mut self, waiter: W, revision: u64, deadline: Instant) -> Result<(), W> {
+        if self.count >= MAX_READS_UNDER_WAY {
+            return Err(waiter);
+        }
+        self.count += 1;
+        self.behind.entry(revision).or_default().push(WaitingRead { waiter, deadline });
         Ok(())
     }
 
@@ -83,15 +103,26 @@ impl<W> Reads<W> {
         self.leave(ready.into_values().flatten().collect())
     }
 
+    /// The local ones that may be answered now that the state machine has reached `revision`.
+    pub(crate) fn take_reached(&mut self, revision: u64) -> Vec<W> {
+        let mut reached = Vec::new();
+        while let Some(first) = self.behind.first_entry().filter(|first| *first.key() <= revision) {
+            reached.extend(first.remove());
+        }
+        self.leave(reached)
+    }
+
     /// Those that were not answered by their deadline.
     pub(crate) fn take_overdue(&mut self, now: Instant) -> Vec<W> {
         let mut overdue = Vec::new();
         let waiting = std::iter::once(&mut self.waiting);
-        for reads in waiting.chain(self.asked.values_mut()).chain(self.indexed.values_mut()) {
+        let waiting = waiting.chain(self.asked.values_mut()).chain(self.indexed.values_mut());
+        for reads in waiting.chain(self.behind.values_mut()) {
             overdue.extend(reads.extract_if(.., |read| read.deadline <= now));
         }
         self.asked.retain(|_, reads| !reads.is_empty());
         self.indexed.retain(|_, reads| !reads.is_empty());
+        self.behind.retain(|_, reads| !reads.is_empty());
         self.leave(overdue)
     }
 
@@ -100,6 +131,7 @@ impl<W> Reads<W> {
         let mut reads = std::mem::take(&mut self.waiting);
         reads.extend(std::mem::take(&mut self.asked).into_values().flatten());
         reads.extend(std::mem::take(&mut self.indexed).into_values().flatten());
+        reads.extend(std::mem::take(&mut self.behind).into_values().flatten());
         self.leave(reads)
     }
 

@@ -70,6 +70,11 @@ impl<M: StateMachine, W> Access<'_, M, W> {
         self.replica.read(Waiter::Service(waiter), deadline);
     }
 
+    /// Wants to read what this server has applied, once its state machine has reached `revision`, by `deadline`.
+    pub fn read_local(&mut self, waiter: W, revision: u64, deadline: Instant) {
+        self.replica.read_local(Waiter::Service(waiter), revision, deadline);
+    }
+
     /// Wants `to` to lead, or the follower that lacks least, and that leader to be known by `deadline` (§3.10).
     pub fn transfer(&mut self, now: Instant, waiter: W, to: Option<NodeId>, deadline: Instant) {
         self.replica.transfer(now, Waiter::Service(waiter), to, deadline);

@@ -46,6 +46,10 @@ impl StateMachine for KvMachine {
         postcard::to_allocvec(&reply).expect("encoding into memory that grows cannot fail").into()
     }
 
+    fn revision(&self) -> u64 {
+        self.store.revision().0
+    }
+
     fn begin_snapshot(&mut self) -> SnapshotCursor {
         self.store.begin_snapshot()
     }

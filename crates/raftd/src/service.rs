@@ -10,7 +10,7 @@ use kv_store::api::{
     Consistency, LeaderChange, Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
     RequestErrorKind, Response, ResponseBody,
 };
-use kv_store::{Command, Envelope, Query};
+use kv_store::{Command, Envelope, Query, Revision};
 use raft_core::{Instant, NodeId, RoleName};
 use raft_net::{Frame, FrameKind};
 use raft_node::{Access, Answer, ConnectionId, Failure, Replies, Service, Status};
@@ -44,6 +44,8 @@ pub struct ClientRequest {
     id: u64,
     /// What to read once the read is confirmed; nothing for what is no read.
     query: Option<Query>,
+    /// For a local read: the revision that its client has seen.
+    seen: Option<Revision>,
 }
 
 type Node<'a> = Access<'a, KvMachine, ClientRequest>;
@@ -136,19 +138,14 @@ impl Service<KvMachine> for ClientService {
         };
         let timeout = Duration::from_millis(request.timeout_ms.into()).min(MAX_TIMEOUT);
         let deadline = now.after(timeout);
-        let mut waiter = ClientRequest { connection, id: request.id, query: None };
+        let mut waiter = ClientRequest { connection, id: request.id, query: None, seen: None };
         match request.body {
             RequestBody::Write => self.write(waiter, frame.payload, deadline, node, replies),
-            RequestBody::Read { query, consistency } => match (self.check_query(&query), consistency) {
-                (Err(error), _) => reply(&waiter, Err(error), node, replies),
-                (Ok(()), Consistency::Local) => {
-                    let answer = node.machine().store().query(&query);
-                    reply(&waiter, Ok(ResponseBody::Answer(answer)), node, replies);
-                }
-                // Leases are not there yet; without them a lease read is a linearizable one (contract, section 6).
-                (Ok(()), Consistency::Linearizable | Consistency::Lease) => {
+            RequestBody::Read { query, consistency } => match self.check_query(&query) {
+                Err(error) => reply(&waiter, Err(error), node, replies),
+                Ok(()) => {
                     waiter.query = Some(query);
-                    node.read(waiter, deadline);
+                    read(now, waiter, consistency, timeout, node);
                 }
             },
             RequestBody::NodeStatus => {
@@ -184,10 +181,34 @@ impl Service<KvMachine> for ClientService {
             }
             (Answer::ReadReady, Some(query)) => Ok(ResponseBody::Answer(node.machine().store().query(query))),
             (Answer::ReadReady, None) => unreachable!("only a read is answered as one"),
+            (Answer::Failed(Failure::Timeout), Some(_)) if waiter.seen.is_some() => Err(behind(&waiter, node)),
             (Answer::Failed(failure), _) => Err(request_error(failure)),
         };
         reply(&waiter, body, node, replies);
     }
+}
+
+fn read(now: Instant, mut waiter: ClientRequest, consistency: Consistency, timeout: Duration, node: &mut Node<'_>) {
+    let seen = match consistency {
+        // Leases are not there yet; without them a lease read is a linearizable one (contract, section 6).
+        Consistency::Linearizable | Consistency::Lease => return node.read(waiter, now.after(timeout)),
+        Consistency::Local => Revision(0),
+        Consistency::LocalFrom { revision } => revision,
+    };
+    waiter.seen = Some(seen);
+    // A little is left for the way back, so that its client hears how far behind this node is.
+    node.read_local(waiter, seen.0, now.after(timeout * 9 / 10));
+}
+
+/// A local read would have gone back in time until its deadline.
+fn behind(request: &ClientRequest, node: &Node<'_>) -> RequestError {
+    let message = format!(
+        "this node is at revision {}, and revision {} was seen before: it is behind, or cut off; try again, name another \
+         endpoint first, or read linearizably",
+        node.machine().store().revision(),
+        request.seen.unwrap_or_default()
+    );
+    RequestError { kind: RequestErrorKind::Timeout, message, maybe_applied: false }
 }
 
 fn reply(request: &ClientRequest, body: Result<ResponseBody, RequestError>, node: &Node<'_>, replies: &mut Replies) {

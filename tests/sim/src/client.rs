@@ -16,7 +16,7 @@ use crate::checkers::Violation;
 use crate::checkers::exactly_once::ExactlyOnce;
 use crate::checkers::key_model::{Action, Outcome};
 use crate::checkers::ledger::WriteId;
-use crate::checkers::real_time::RealTime;
+use crate::checkers::real_time::{self, RealTime};
 use crate::coverage::Count;
 use crate::node::Happening;
 use crate::random::Random;
@@ -52,6 +52,8 @@ pub(crate) struct Client {
     impatience: Time,
     /// Whether its last operation was done.
     pub(crate) last_was_done: bool,
+    /// The newest revision it has been told of: its local reads ask for no less, at whichever server.
+    newest: Revision,
 }
 
 /// An operation under way.
@@ -95,6 +97,7 @@ impl Client {
             favourite: place,
             impatience,
             last_was_done: false,
+            newest: Revision(0),
         }
     }
 
@@ -312,7 +315,7 @@ impl World {
         let shortest = if is_healed { SECONDS } else { this.impatience };
         let longest = this.random.between(shortest, 2 * shortest);
         let patience = call.deadline.saturating_sub(now).clamp(MILLIS, longest);
-        let (frame, is_write) = encode(id, call, patience);
+        let (frame, is_write) = encode(id, call, this.newest, patience);
         let (is_lost, is_copied) =
             (this.random.chance(loss), is_write && !is_healed && this.random.chance(late_per_mille));
         if is_copied {
@@ -420,6 +423,7 @@ impl World {
         self.judge_as("Nothing older is seen than was known", in_time);
         let this = self.client(client);
         this.last_was_done = true;
+        this.newest = this.newest.max(outcome.revision);
         this.note_seen(&call.key, command, &outcome.effect);
         self.note_acknowledged();
         self.wake_another(client);
@@ -476,8 +480,12 @@ impl World {
             Query::Get { .. } => {}
         }
         let is_scan = matches!(query, Query::Scan { .. });
+        let newest = self.client(client).newest;
+        self.client(client).newest = newest.max(answer.revision);
         if is_local {
             self.checkers.linearizable.dropped(&call.key);
+            let verdict = real_time::check_local(newest, answer.revision);
+            self.judge_as("Local reads of a client do not go back in time", verdict);
             return;
         }
         let in_time = self.checkers.real_time.ended(call.floor, answer.revision, "a read");
@@ -570,7 +578,7 @@ fn client_number(client: usize) -> u32 {
     u32::try_from(client).unwrap_or(u32::MAX)
 }
 
-fn encode(id: u64, call: &Call, patience: Time) -> (Frame, bool) {
+fn encode(id: u64, call: &Call, newest: Revision, patience: Time) -> (Frame, bool) {
     let timeout_ms = u32::try_from(patience / MILLIS).unwrap_or(u32::MAX).max(1);
     let (body, payload, is_write) = match (&call.request, &call.write) {
         (Request::Read(query), _) => {
@@ -578,7 +586,8 @@ fn encode(id: u64, call: &Call, patience: Time) -> (Frame, bool) {
             (body, Bytes::new(), false)
         }
         (Request::LocalRead(query), _) => {
-            let body = RequestBody::Read { query: query.clone(), consistency: Consistency::Local };
+            let body =
+                RequestBody::Read { query: query.clone(), consistency: Consistency::LocalFrom { revision: newest } };
             (body, Bytes::new(), false)
         }
         (Request::Write(_), envelope) => {

@@ -136,6 +136,11 @@ impl Server {
         self.shared.requests.lock().unwrap().len()
     }
 
+    /// What was asked, in order.
+    pub(crate) fn bodies(&self) -> Vec<RequestBody> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
     pub(crate) fn handshakes(&self) -> u32 {
         *self.shared.handshakes.lock().unwrap()
     }

@@ -2,8 +2,9 @@
 
 use kv_client::{Consistency, ErrorKind, ScanRequest};
 use kv_store::Revision;
+use kv_store::api::RequestBody;
 
-use crate::fake::{Cluster, patient};
+use crate::fake::{Cluster, Server, patient};
 
 #[tokio::test]
 async fn each_operation_says_what_it_did() {
@@ -24,6 +25,29 @@ async fn each_operation_says_what_it_did() {
     assert_eq!(client.delete("k").await.unwrap().result, 1);
     assert_eq!(client.delete("k").await.unwrap().result, 0);
     assert_eq!(server.handshakes(), 1, "one connection carries it all");
+}
+
+#[tokio::test]
+async fn a_local_read_asks_for_what_its_session_has_seen() {
+    let cluster = Cluster::new(1);
+    let server = cluster.server(1).await;
+    let client = patient([server.address.as_str()]);
+    let asked = |server: &Server| match server.bodies().pop() {
+        Some(RequestBody::Read { consistency, .. }) => consistency,
+        other => panic!("no read: {other:?}"),
+    };
+    client.get("k", Consistency::Local).await.unwrap();
+    assert_eq!(asked(&server), Consistency::Local, "it has seen nothing");
+    client.set("k", "1").await.unwrap();
+    client.get("k", Consistency::Local).await.unwrap();
+    assert_eq!(asked(&server), Consistency::LocalFrom { revision: Revision(1) }, "its own write");
+    patient([server.address.as_str()]).set("k", "2").await.unwrap();
+    client.clone().get("k", Consistency::Linearizable).await.unwrap();
+    client.get("k", Consistency::Local).await.unwrap();
+    assert_eq!(asked(&server), Consistency::LocalFrom { revision: Revision(2) }, "what its clone has read");
+    let further = Consistency::LocalFrom { revision: Revision(9) };
+    client.get("k", further).await.unwrap();
+    assert_eq!(asked(&server), further, "more, if it is asked for");
 }
 
 #[tokio::test]

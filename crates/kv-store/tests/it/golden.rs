@@ -169,10 +169,11 @@ fn requests() {
     golden.check("state_hash_at", &request(RequestBody::StateHash { revision: Some(Revision(80)) }));
     golden.check("transfer", &request(RequestBody::TransferLeadership { to: None }));
     golden.check("transfer_to", &request(RequestBody::TransferLeadership { to: Some(300) }));
+    golden.check("get_local_from", &get(Consistency::LocalFrom { revision: Revision(300) }));
     golden.end();
     assert_variants::<RequestBody>(5);
     assert_variants::<Query>(2);
-    assert_variants::<Consistency>(3);
+    assert_variants::<Consistency>(4);
 }
 
 fn answers() -> Vec<(&'static str, ResponseBody)> {

@@ -169,6 +169,9 @@ impl<M: StateMachine, W> Replica<M, W> {
         for waiter in self.reads.take_ready(self.applied) {
             self.outputs.answers.push((waiter, Answer::ReadReady));
         }
+        for waiter in self.reads.take_reached(self.machine.revision()) {
+            self.outputs.answers.push((waiter, Answer::ReadReady));
+        }
     }
 
     /// Whether the sender is the member it says it is, on the disk that the configuration names (rule 2).

@@ -21,15 +21,34 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.admit(Proposal { origin: Origin::Own(waiter), command, deadline });
     }
 
-    /// A client wants to read the state machine, and will wait until `deadline`.
+    /// A client wants to read the state machine, linearizably, and will wait until `deadline`.
     pub fn read(&mut self, waiter: W, deadline: Instant) {
         self.counters.reads += 1;
-        let refusal = if self.refuses_requests() {
-            Some((waiter, Failure::Stopping))
+        let taken = if self.refuses_requests() {
+            Err((waiter, Failure::Stopping))
         } else {
-            self.reads.admit(waiter, deadline).err().map(|waiter| (waiter, Failure::Overloaded))
+            self.reads.admit(waiter, deadline).map_err(|waiter| (waiter, Failure::Overloaded))
         };
-        if let Some((waiter, failure)) = refusal {
+        self.refuse_unless_taken(taken);
+    }
+
+    /// A client wants to read what this server has applied, once its state machine has reached `revision`, and will wait
+    /// for that until `deadline`. Nobody else is asked.
+    pub fn read_local(&mut self, waiter: W, revision: u64, deadline: Instant) {
+        self.counters.local_reads += 1;
+        let taken = if self.machine.revision() >= revision {
+            self.outputs.answers.push((waiter, Answer::ReadReady));
+            Ok(())
+        } else if self.refuses_requests() {
+            Err((waiter, Failure::Stopping))
+        } else {
+            self.reads.admit_local(waiter, revision, deadline).map_err(|waiter| (waiter, Failure::Overloaded))
+        };
+        self.refuse_unless_taken(taken);
+    }
+
+    fn refuse_unless_taken(&mut self, taken: Result<(), (W, Failure)>) {
+        if let Err((waiter, failure)) = taken {
             self.outputs.answers.push((waiter, Answer::Failed(failure)));
         }
     }

@@ -18,6 +18,10 @@ impl SmallMachine for Counting {
         Bytes::new()
     }
 
+    fn revision(&self) -> u64 {
+        self.0
+    }
+
     fn encode(&self) -> Bytes {
         Bytes::copy_from_slice(&self.0.to_le_bytes())
     }

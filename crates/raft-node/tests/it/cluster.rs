@@ -506,6 +506,14 @@ impl Cluster {
         request
     }
 
+    /// A local read by a client that has seen `revision`.
+    pub(crate) fn read_local(&mut self, at: NodeId, revision: u64) -> Request {
+        let request = self.note_request(at);
+        let deadline = self.now.after(PATIENCE);
+        self.with(at, |replica, _| replica.read_local(request, revision, deadline));
+        request
+    }
+
     /// Asks for another leader.
     pub(crate) fn transfer(&mut self, at: NodeId, to: Option<NodeId>) -> Request {
         let request = self.note_request(at);

@@ -35,6 +35,10 @@ impl StateMachine for List {
         Bytes::copy_from_slice(&(self.numbers.len() as u64).to_le_bytes())
     }
 
+    fn revision(&self) -> u64 {
+        self.numbers.len() as u64
+    }
+
     fn begin_snapshot(&mut self) -> View {
         View { list: self.clone(), given: None }
     }

@@ -7,6 +7,7 @@
 //! - `random`: the same under hundreds of seeds of faults.
 //! - `space`: full disks: refusals, reads, and how everything goes on (F8).
 //! - `transfers`: leadership changes hands, at a request or because a leader stops, and nobody notices (§3.10).
+//! - `reads`: what many reads cost together, and local reads of clients that have seen something.
 //! - `real`: `Node` with threads, sockets and files.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
@@ -15,6 +16,7 @@ mod cluster;
 mod formation;
 mod machine;
 mod random;
+mod reads;
 mod real;
 mod requests;
 mod space;

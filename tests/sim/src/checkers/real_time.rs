@@ -60,6 +60,14 @@ impl RealTime {
     }
 }
 
+/// A client that has seen `newest` and then reads locally, at any server, is shown no less.
+pub(crate) fn check_local(newest: Revision, revision: Revision) -> Verdict {
+    if revision < newest {
+        return Err(format!("a local read is answered at revision {revision}, though its client had seen {newest}"));
+    }
+    Ok(())
+}
+
 fn differs(key: &Bytes, revision: Revision, found: Option<&Item>, expected: Option<&Item>) -> String {
     format!("key {key:?} at revision {revision} is {expected:?}, and was read as {found:?}")
 }
