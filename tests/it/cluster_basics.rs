@@ -208,3 +208,45 @@ fn a_session_that_reads_locally_never_goes_back_in_time() {
     cluster.leader();
     assert_eq!(script.ask("get k")["value"], json!("20"));
 }
+
+/// What `status` says of the last change of leader, in JSON and in text.
+fn last_change(ctl: &Ctl) -> (Value, String, String) {
+    let status = ctl.run(&["status"]).done();
+    let text = ctl.clone().with("--output", "text").run(&["status"]).text();
+    let changed = text.lines().find_map(|line| line.strip_prefix("changed  ")).unwrap_or_default().to_owned();
+    let reason = status["last_change"]["reason"].as_str().unwrap_or_default().to_owned();
+    (status["last_change"]["term"].clone(), reason, changed)
+}
+
+#[test]
+fn status_says_why_the_leader_changed() {
+    // Patient nodes, so that only what the test does changes the leader.
+    let patient = ["--election-timeout", "1s..2s", "--heartbeat-interval", "100ms"];
+    let mut cluster = Cluster::start_with(3, &patient);
+    let ctl = cluster.ctl().with("--timeout", "30s");
+    let old = cluster.leader();
+    let to = cluster.ids().into_iter().find(|id| *id != old).unwrap();
+    ctl.run(&["leader", "transfer", &to.to_string()]).done();
+    cluster.common_hash();
+    // The leader, a follower, or all: everybody knows.
+    for asked in [cluster.ctl_of(1), cluster.ctl_of(2), cluster.ctl_of(3), ctl.clone()] {
+        let (term, reason, changed) = last_change(&asked);
+        assert_eq!(reason, format!("n{old} hands over"));
+        assert_eq!(changed, format!("in term {term}: {reason}"));
+    }
+
+    cluster.node(to).kill();
+    cluster.leader();
+    let (term, reason, changed) = last_change(&ctl);
+    assert!(reason.starts_with("no leader for ") && reason.ends_with(" ms"), "{reason}");
+    assert_eq!(changed, format!("in term {term}: {reason}"));
+
+    // Without a majority nobody leads, and the last change is still the last one.
+    let left = cluster.leader();
+    let third = cluster.ids().into_iter().find(|id| ![to, left].contains(id)).unwrap();
+    cluster.node(third).kill();
+    let refused = cluster.ctl_of(left).with("--timeout", "3s").run(&["get", "k"]);
+    assert_eq!(refused.code, 4, "{refused:?}");
+    assert_eq!(last_change(&ctl), (term, reason, changed));
+    assert!(cluster.node(left).log_text().contains("no majority heard for "));
+}

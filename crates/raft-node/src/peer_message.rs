@@ -13,6 +13,9 @@ use crate::answer::{Leadership, MAX_COMMAND_BYTES};
 /// The most that the fields of a node message take: a formation record of 64 members with the longest host names.
 const MAX_HEADER_BYTES: usize = 32 << 10;
 
+/// The longest reason of an election. Ours are far shorter.
+const MAX_REASON_BYTES: usize = 256;
+
 /// A message between servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PeerMessage {
@@ -54,6 +57,13 @@ pub enum PeerMessage {
     },
     /// The sender's disk is full. Said about once a second, as long as it is.
     DiskFull,
+    /// The sender was elected, and why it stood. Said once; one that misses it knows only that somebody was elected.
+    Elected {
+        /// The term it leads.
+        term: Term,
+        /// Why, in one line.
+        reason: String,
+    },
 }
 
 /// How far the formation of a cluster has come, as one server sees it. Said again until everybody has formed.
@@ -115,6 +125,7 @@ enum Header {
     Transfer { id: u64, timeout_ms: u32, to: Option<u64> },
     Transferred { id: u64, leader: u64, term: u64 },
     DiskFull,
+    Elected { term: u64, reason: String },
 }
 
 /// Why a frame is no message of this kind.
@@ -133,6 +144,12 @@ pub enum PeerMessageError {
     /// A list of members that no cluster has: decoded, it would take many times its size.
     #[error("a header of {size_bytes} bytes, the limit is {MAX_HEADER_BYTES}")]
     HeaderTooLarge {
+        /// Its size.
+        size_bytes: usize,
+    },
+    /// A reason that no server of ours gives.
+    #[error("a reason of {size_bytes} bytes, the limit is {MAX_REASON_BYTES}")]
+    ReasonTooLong {
         /// Its size.
         size_bytes: usize,
     },
@@ -156,7 +173,7 @@ impl PeerMessage {
     pub fn link(&self) -> LinkKind {
         match self {
             Self::Raft(message) => raft_net::peer::link_of(message),
-            Self::Formation(_) | Self::DiskFull => LinkKind::Control,
+            Self::Formation(_) | Self::DiskFull | Self::Elected { .. } => LinkKind::Control,
             // Behind the commands that were passed on before it, and whose replies it must not overtake.
             Self::Forward { .. } | Self::ForwardReply { .. } | Self::Transfer { .. } | Self::Transferred { .. } => {
                 LinkKind::Bulk
@@ -180,6 +197,7 @@ impl PeerMessage {
             Self::Transferred { id, leadership: Leadership { leader, term } } => {
                 (Header::Transferred { id: *id, leader: leader.as_u64(), term: term.0 }, Bytes::new())
             }
+            Self::Elected { term, reason } => (Header::Elected { term: term.0, reason: reason.clone() }, Bytes::new()),
             Self::ForwardReply { id, outcome } => match outcome {
                 Ok(reply) => (Header::ForwardReply { id: *id, refusal: None }, reply.clone()),
                 Err(refusal) => (Header::ForwardReply { id: *id, refusal: Some(*refusal) }, Bytes::new()),
@@ -210,6 +228,10 @@ impl PeerMessage {
             Header::Transferred { id, leader, term } => {
                 Self::Transferred { id, leadership: Leadership { leader: node_id(leader)?, term: Term(term) } }
             }
+            Header::Elected { reason, .. } if reason.len() > MAX_REASON_BYTES => {
+                return Err(PeerMessageError::ReasonTooLong { size_bytes: reason.len() });
+            }
+            Header::Elected { term, reason } => Self::Elected { term: Term(term), reason },
         })
     }
 
@@ -302,6 +324,7 @@ impl std::fmt::Display for PeerMessage {
             Self::Transferred { id, leadership: Leadership { leader, term } } => {
                 write!(f, "Transferred #{id} {leader}@{}", term.0)
             }
+            Self::Elected { term, reason } => write!(f, "Elected in term {term}: {reason}"),
         }
     }
 }

@@ -287,12 +287,14 @@ impl<M: StateMachine, W> Replica<M, W> {
                 }
             }
             PeerMessage::DiskFull if self.is_member(from) => self.note_peer_full(now, from.id),
+            PeerMessage::Elected { term, reason } if self.is_member(from) => self.note_elected(term, reason),
             PeerMessage::Raft(_)
             | PeerMessage::Forward { .. }
             | PeerMessage::ForwardReply { .. }
             | PeerMessage::Transfer { .. }
             | PeerMessage::Transferred { .. }
-            | PeerMessage::DiskFull => self.note_foreign(from),
+            | PeerMessage::DiskFull
+            | PeerMessage::Elected { .. } => self.note_foreign(from),
         }
     }
 
@@ -315,7 +317,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             | PeerMessage::Formation(_)
             | PeerMessage::ForwardReply { .. }
             | PeerMessage::Transferred { .. }
-            | PeerMessage::DiskFull => {}
+            | PeerMessage::DiskFull
+            | PeerMessage::Elected { .. } => {}
         }
     }
 

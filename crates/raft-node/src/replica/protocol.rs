@@ -93,9 +93,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
             Effect::LeaderKnown { leader } => {
-                let reason = self.election_reason.take();
-                let reason = reason.map_or_else(|| format!("{leader} was elected"), |reason| reason.to_string());
-                self.last_change = Some(LeaderChange { term, reason });
+                self.note_leader_known(term, leader);
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
             // Nobody asks for changes yet; what a leader's log says of the members is told.
@@ -131,6 +129,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.counters.elections_won += 1;
                 let reason = self.election_reason.take();
                 let reason = reason.map_or_else(|| "elected".to_owned(), |reason| reason.to_string());
+                self.tell_why_elected(term, &reason);
                 self.last_change = Some(LeaderChange { term, reason });
             }
             RoleName::Follower => {
@@ -138,6 +137,33 @@ impl<M: StateMachine, W> Replica<M, W> {
                     self.election_reason = Some(reason);
                 }
             }
+        }
+    }
+
+    /// Tells the others why this server was elected: they would know only that it was.
+    fn tell_why_elected(&mut self, term: Term, reason: &str) {
+        let Stage::Running { raft, .. } = &self.stage else { return };
+        for (peer, _) in raft.configuration().members().filter(|&(peer, _)| peer != raft.id()) {
+            self.outputs.messages.push((peer, PeerMessage::Elected { term, reason: reason.to_owned() }));
+        }
+    }
+
+    /// The new leader of `term` says why it stood; nobody knows better.
+    pub(super) fn note_elected(&mut self, term: Term, reason: String) {
+        let is_news = self.last_change.as_ref().is_none_or(|change| change.term <= term);
+        if is_news && term <= Term::MAX_ACCEPTED {
+            self.last_change = Some(LeaderChange { term, reason });
+        }
+    }
+
+    /// This server has found out who leads `term`. It may have found out before, and lost touch for a while: that is no
+    /// change of leader.
+    fn note_leader_known(&mut self, term: Term, leader: NodeId) {
+        let reason = self.election_reason.take();
+        if self.last_change.as_ref().is_none_or(|change| change.term < term) {
+            let reason =
+                reason.map_or_else(|| format!("{leader} was elected; it knows why"), |reason| reason.to_string());
+            self.last_change = Some(LeaderChange { term, reason });
         }
     }
 

@@ -9,6 +9,7 @@
 //! - `transfers`: leadership changes hands, at a request or because a leader stops, and nobody notices (§3.10).
 //! - `reads`: what many reads cost together, and local reads of clients that have seen something.
 //! - `real`: `Node` with threads, sockets and files.
+//! - `reasons`: each server can say why the leader changed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails may panic")]
 
 mod catching_up;
@@ -18,6 +19,7 @@ mod machine;
 mod random;
 mod reads;
 mod real;
+mod reasons;
 mod requests;
 mod space;
 mod transfers;

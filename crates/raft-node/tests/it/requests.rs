@@ -295,7 +295,8 @@ fn a_node_message_with_something_left_over_is_none() {
     let transfer = PeerMessage::Transfer { id: 1, timeout_ms: 2, to: Some(n(3)) };
     let leadership = Leadership { leader: n(3), term: Term(8) };
     let transferred = PeerMessage::Transferred { id: 1, leadership };
-    for message in [&forward, &formation, &transfer, &transferred, &PeerMessage::DiskFull] {
+    let elected = PeerMessage::Elected { term: Term(8), reason: "no leader for 204 ms".to_owned() };
+    for message in [&forward, &formation, &transfer, &transferred, &PeerMessage::DiskFull, &elected] {
         let mut frame = message.to_frame();
         assert_eq!(PeerMessage::from_frame(frame.clone()).unwrap(), *message);
         frame.header = [&frame.header[..], b"x"].concat().into();

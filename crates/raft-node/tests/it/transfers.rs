@@ -61,16 +61,6 @@ fn without_a_name_somebody_else_leads() {
 }
 
 #[test]
-fn every_node_knows_why_the_leader_changed() {
-    let (mut cluster, old, _, request) = handing_over();
-    cluster.wait_for(request);
-    cluster.settle();
-    for id in cluster.ids().into_iter().filter(|&id| id == cluster.leader()) {
-        assert_eq!(cluster.replica(id).status().last_change.unwrap().reason, format!("{old} hands over"), "{id}");
-    }
-}
-
-#[test]
 fn what_cannot_be_is_refused_at_once_with_the_reason() {
     let mut cluster = Cluster::formed(3, 1);
     let leader = cluster.leader();
