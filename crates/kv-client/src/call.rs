@@ -153,7 +153,8 @@ impl Call {
                 | ResponseBody::Answer(_)
                 | ResponseBody::NodeStatus(_)
                 | ResponseBody::StateHash { .. }
-                | ResponseBody::Leadership(_)),
+                | ResponseBody::Leadership(_)
+                | ResponseBody::Members(_)),
             ) => Next::Done(body),
             Err(error) => {
                 self.in_doubt = before || error.maybe_applied;
@@ -185,7 +186,9 @@ impl Call {
             RequestErrorKind::Conflict => failed(ErrorKind::Conflict, error, self.in_doubt),
             RequestErrorKind::NotElected => failed(ErrorKind::Timeout, error, self.in_doubt),
             // Or a newer server's reason; its own word on the doubt holds.
-            RequestErrorKind::NoSuccessor | _ => failed(ErrorKind::Server, error, self.in_doubt),
+            RequestErrorKind::NoSuccessor | RequestErrorKind::NotReady | _ => {
+                failed(ErrorKind::Server, error, self.in_doubt)
+            }
         }
     }
 

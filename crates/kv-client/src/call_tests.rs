@@ -69,6 +69,7 @@ fn what_will_not_change_ends_the_operation() {
     fails(server_error(RequestErrorKind::Invalid, false), false, ErrorKind::Invalid, false);
     fails(server_error(RequestErrorKind::Conflict, false), false, ErrorKind::Conflict, false);
     fails(server_error(RequestErrorKind::NoSuccessor, false), false, ErrorKind::Server, false);
+    fails(server_error(RequestErrorKind::NotReady, false), false, ErrorKind::Server, false);
     fails(server_error(RequestErrorKind::NotElected, true), false, ErrorKind::Timeout, true);
 }
 

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use kv_store::api::{Consistency, Leadership, RequestBody, Response, ResponseBody};
+use kv_store::api::{Consistency, Leadership, MemberChange, Members, RequestBody, Response, ResponseBody};
 use kv_store::{Answer, ClientId, Command, Envelope, MAX_ENVELOPE_BYTES, Outcome, Principal, Query, Revision};
 use tokio::time::{Duration, Instant, sleep, timeout_at};
 
@@ -43,19 +43,22 @@ enum Ask {
     Read { query: Query, consistency: Consistency },
     Write(Write),
     Transfer { to: Option<u64> },
+    Members,
+    ChangeMembers { change: MemberChange },
 }
 
 impl Ask {
     /// Whether it changes something, so that it is in doubt until it is answered.
     const fn changes_something(&self) -> bool {
         match self {
-            Self::Write(_) | Self::Transfer { .. } => true,
-            Self::Read { .. } => false,
+            Self::Write(_) | Self::Transfer { .. } | Self::ChangeMembers { .. } => true,
+            Self::Read { .. } | Self::Members => false,
         }
     }
 
     /// Whether it may be asked again although it may have been done: writes are applied once (rule 8), and a leader that
-    /// leads already is no change. Only somebody, whoever it is, would be asked for twice.
+    /// leads already is no change, nor is a member that is already what was asked for. Only somebody, whoever it is, would
+    /// be asked for twice.
     const fn is_idempotent(&self) -> bool {
         !matches!(self, Self::Transfer { to: None })
     }
@@ -97,7 +100,8 @@ impl Client {
             | ResponseBody::Answer(_)
             | ResponseBody::NodeStatus(_)
             | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_) => Err(unexpected().in_doubt(true)),
+            | ResponseBody::Leadership(_)
+            | ResponseBody::Members(_) => Err(unexpected().in_doubt(true)),
         }
     }
 
@@ -107,7 +111,21 @@ impl Client {
             ResponseBody::Written(_)
             | ResponseBody::Answer(_)
             | ResponseBody::NodeStatus(_)
-            | ResponseBody::StateHash { .. } => Err(unexpected().in_doubt(true)),
+            | ResponseBody::StateHash { .. }
+            | ResponseBody::Members(_) => Err(unexpected().in_doubt(true)),
+        }
+    }
+
+    pub(crate) async fn ask_for_members(&self, change: Option<MemberChange>) -> Result<Members, Error> {
+        let changes = change.is_some();
+        let mut ask = change.map_or(Ask::Members, |change| Ask::ChangeMembers { change });
+        match self.shared.carry(&mut ask, &mut self.new_call()).await? {
+            ResponseBody::Members(members) => Ok(members),
+            ResponseBody::Written(_)
+            | ResponseBody::Answer(_)
+            | ResponseBody::NodeStatus(_)
+            | ResponseBody::StateHash { .. }
+            | ResponseBody::Leadership(_) => Err(unexpected().in_doubt(changes)),
         }
     }
 
@@ -118,7 +136,8 @@ impl Client {
             ResponseBody::Written(_)
             | ResponseBody::NodeStatus(_)
             | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_) => Err(unexpected()),
+            | ResponseBody::Leadership(_)
+            | ResponseBody::Members(_) => Err(unexpected()),
         }
     }
 
@@ -200,7 +219,9 @@ impl Shared {
             }
             Ask::Read { consistency: Consistency::Linearizable | Consistency::Lease, .. }
             | Ask::Write(_)
-            | Ask::Transfer { .. } => routing.choose().to_owned(),
+            | Ask::Transfer { .. }
+            | Ask::Members
+            | Ask::ChangeMembers { .. } => routing.choose().to_owned(),
         }
     }
 
@@ -219,6 +240,7 @@ impl Shared {
         let revision = match body {
             ResponseBody::Written(Ok(outcome)) => outcome.revision,
             ResponseBody::Answer(answer) => answer.revision,
+            ResponseBody::Members(members) => members.revision,
             ResponseBody::Written(Err(_))
             | ResponseBody::NodeStatus(_)
             | ResponseBody::StateHash { .. }
@@ -266,6 +288,8 @@ impl Shared {
                 let consistency = self.not_behind(*consistency);
                 Ok((RequestBody::Read { query: query.clone(), consistency }, Bytes::new()))
             }
+            Ask::Members => Ok((RequestBody::Members, Bytes::new())),
+            Ask::ChangeMembers { change } => Ok((RequestBody::ChangeMembers { change: change.clone() }, Bytes::new())),
             Ask::Transfer { to } => Ok((RequestBody::TransferLeadership { to: *to }, Bytes::new())),
             Ask::Write(write) => {
                 let sealed = match write.sealed.take() {

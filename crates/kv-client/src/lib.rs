@@ -50,6 +50,6 @@ mod survey;
 pub use client::Client;
 pub use config::{ClientConfig, MAX_IN_FLIGHT};
 pub use error::{Error, ErrorKind};
-pub use kv_store::api::{Consistency, LeaderChange, Leadership, NodeStatus};
+pub use kv_store::api::{Consistency, LeaderChange, Leadership, MemberChange, Members, NodeStatus};
 pub use operations::{Got, Page, ScanRequest, Written};
 pub use survey::{ClusterStatus, HashReport, NodeReport};

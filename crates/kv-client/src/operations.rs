@@ -1,7 +1,7 @@
 //! What a client can ask: one method an operation, each within the configured time.
 
 use bytes::Bytes;
-use kv_store::api::{Consistency, Leadership};
+use kv_store::api::{Consistency, Leadership, MemberChange, Members};
 use kv_store::{Command, Effect, Found, Item, Outcome, Query, Revision};
 
 use crate::call::Call;
@@ -149,6 +149,17 @@ impl Client {
     /// error if that node leads already. Writes wait meanwhile; none is refused or lost for it.
     pub async fn transfer_leadership(&self, to: Option<u64>) -> Result<Leadership, Error> {
         self.ask_for_leader(to).await
+    }
+
+    /// Who the members are: all changes of the membership that were acknowledged before are seen.
+    pub async fn members(&self) -> Result<Members, Error> {
+        self.ask_for_members(None).await
+    }
+
+    /// Changes who the members are (§4), one change at a time, and says who they are then. It is no error if what is asked
+    /// for is so already: a member is added that is there, a voter promoted, a stranger removed.
+    pub async fn change_members(&self, change: MemberChange) -> Result<Members, Error> {
+        self.ask_for_members(Some(change)).await
     }
 
     async fn write_for<T>(

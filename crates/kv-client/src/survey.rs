@@ -151,7 +151,8 @@ impl Client {
                 ResponseBody::Written(_)
                 | ResponseBody::Answer(_)
                 | ResponseBody::StateHash { .. }
-                | ResponseBody::Leadership(_),
+                | ResponseBody::Leadership(_)
+                | ResponseBody::Members(_),
             )
             | Err(_) => false,
         }
@@ -179,7 +180,8 @@ impl Client {
                         ResponseBody::Written(_)
                         | ResponseBody::Answer(_)
                         | ResponseBody::StateHash { .. }
-                        | ResponseBody::Leadership(_),
+                        | ResponseBody::Leadership(_)
+                        | ResponseBody::Members(_),
                     ),
                 )) => answers.problems.push(format!("{address} answered another question")),
                 Ok((_, Err(problem))) => answers.problems.push(problem),

@@ -44,6 +44,37 @@ pub enum RequestBody {
         /// Who is to lead; without a name the follower that lacks least.
         to: Option<u64>,
     },
+    /// Who the members are: what every change acknowledged before has made of them.
+    Members,
+    /// Change the membership. Only the leader does that; any other node names it.
+    ChangeMembers {
+        /// How.
+        change: MemberChange,
+    },
+}
+
+/// A change of the membership.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MemberChange {
+    /// Add a node that was started to join, as a learner.
+    Add {
+        /// Its id.
+        id: u64,
+        /// Where its peers reach it, `HOST:PORT`.
+        address: String,
+        /// Make it a voter once it has caught up; the answer comes then.
+        becomes_voter: bool,
+    },
+    /// Give a learner that has caught up a vote.
+    Promote {
+        /// Its id.
+        id: u64,
+    },
+    /// Leave a member out.
+    Remove {
+        /// Its id.
+        id: u64,
+    },
 }
 
 /// How fresh a read must be.
@@ -101,6 +132,19 @@ pub enum ResponseBody {
     },
     /// The leadership was transferred, or lies where it was wanted already.
     Leadership(Leadership),
+    /// The members.
+    Members(Members),
+}
+
+/// The members of the cluster, by id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Who votes; while voters change, those of before and after.
+    pub voters: Vec<u64>,
+    /// Who gets all writes and does not vote.
+    pub learners: Vec<u64>,
+    /// The store's revision at the node that answers.
+    pub revision: Revision,
 }
 
 /// Who leads which term.
@@ -193,4 +237,6 @@ pub enum RequestErrorKind {
     NotElected,
     /// The servers' disks are full; nothing was done. Reads are served.
     NoSpace,
+    /// The cluster is in no state for that change of the membership; nothing was done. Later it may be.
+    NotReady,
 }

@@ -12,7 +12,7 @@
 use crate::effect::Reason;
 use crate::message::{Body, Poll, Refusal, Verdict};
 use crate::quorum::{Tally, Votes};
-use crate::reads::FollowerReads;
+use crate::reads::{self, FollowerReads};
 use crate::role::{Candidate, Follower, Next, PreCandidate, Role};
 use crate::shared::Shared;
 use crate::types::{DiskId, LogPosition, NodeId, Term};
@@ -53,12 +53,14 @@ pub(crate) fn become_candidate(shared: &mut Shared, is_transfer: bool) -> Candid
 // --- timeouts ----------------------------------------------------------------------------------------------------
 
 /// A follower that heard no leader for its election timeout stands, if it is a voter (§3.4), or may be needed as one
-/// (§4.2.2).
+/// (§4.2.2). Any other waits for the next leader.
 pub(crate) fn handle_follower_timeout(shared: &mut Shared, follower: &mut Follower) -> Next {
     if shared.may_stand() {
         Next::PreCandidate { reason: Reason::NoLeader { silence: shared.now.since(follower.waiting_since) } }
     } else {
         follower.election_deadline = shared.random_election_deadline();
+        follower.leader = None;
+        reads::fail_follower_reads(shared, follower);
         Next::Stay
     }
 }

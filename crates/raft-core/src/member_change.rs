@@ -45,7 +45,7 @@ pub enum MemberChange {
 }
 
 /// Why a change of the membership was refused. Nothing was appended.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ChangeRefusal {
     /// This server does not lead.

@@ -84,6 +84,12 @@ impl Raft {
         self.shared.id()
     }
 
+    /// Its disk: a configuration that names its id with another one means another server (rule 2).
+    #[must_use]
+    pub const fn disk(&self) -> DiskId {
+        self.shared.config.disk
+    }
+
     /// Its current term.
     #[must_use]
     pub const fn term(&self) -> Term {

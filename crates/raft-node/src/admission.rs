@@ -1,6 +1,8 @@
 //! Who may connect (rules 2 and 3): decided from what a node has made known of itself. Code without I/O.
-
-use std::collections::BTreeMap;
+//!
+//! The handshake keeps clusters apart, not members and strangers: a server of a later configuration speaks to those that
+//! have not heard of it yet (§4.1), and a newcomer must be able to ask. Whose word counts is for the protocol to judge, by
+//! the id and the disk that the handshake has shown.
 
 use raft_core::{ClusterId, ClusterTime, DiskId, Incarnation, NodeId};
 use raft_net::{HandshakeRefusal, Hello, LinkKind, PROTOCOL_VERSIONS, PeerHello, Role, Welcome};
@@ -16,8 +18,8 @@ pub struct View {
     /// Where clients reach this node.
     client_address: String,
     cluster: Option<ClusterId>,
-    /// The members; their disks once the cluster has formed.
-    members: BTreeMap<NodeId, Option<DiskId>>,
+    /// While the cluster has not formed: the members it is to be formed of. Nobody for a newcomer, which does not know them.
+    listed: Vec<NodeId>,
     /// The leader and where clients reach it.
     leader: Option<(NodeId, String)>,
     cluster_time: ClusterTime,
@@ -40,7 +42,7 @@ impl View {
             incarnation,
             client_address,
             cluster: status.cluster,
-            members: status.members.iter().copied().collect(),
+            listed: status.members.iter().map(|member| member.id).collect(),
             leader: None,
             cluster_time: status.cluster_time,
         }
@@ -54,9 +56,7 @@ impl View {
             self.leader = leader.map(|(id, address)| (id, address.to_owned()));
         }
         if self.cluster.is_none() && replica.cluster().is_some() {
-            let status = replica.status();
-            self.cluster = status.cluster;
-            self.members = status.members.into_iter().collect();
+            self.cluster = replica.cluster();
         }
     }
 
@@ -73,27 +73,30 @@ impl View {
         match &hello.role {
             Role::Client if !serves.clients => return Err(HandshakeRefusal::ClientsNotServedHere),
             Role::Peer(_) if !serves.peers => return Err(HandshakeRefusal::PeersNotServedHere),
-            Role::Client => {}
-            Role::Peer(peer) => self.admit_peer(peer)?,
+            Role::Client | Role::Inquiry => {}
+            Role::Peer(peer) => {
+                if peer.to != self.id.as_u64() {
+                    return Err(HandshakeRefusal::WrongNode { wanted: peer.to, here: self.id.as_u64() });
+                }
+                self.check_peer(peer.id, hello.cluster)?;
+            }
         }
         Ok(self.welcome())
     }
 
-    fn admit_peer(&self, peer: &PeerHello) -> Result<(), HandshakeRefusal> {
-        if peer.to != self.id.as_u64() {
-            return Err(HandshakeRefusal::WrongNode { wanted: peer.to, here: self.id.as_u64() });
+    /// Whether server `id`, of the cluster `theirs` if it has one, may speak with this one.
+    fn check_peer(&self, id: u64, theirs: Option<u128>) -> Result<(), HandshakeRefusal> {
+        let id = NodeId::new(id).ok_or(HandshakeRefusal::UnknownPeer { id })?;
+        if id == self.id {
+            return Err(HandshakeRefusal::ForeignDisk { id: id.as_u64() });
         }
-        self.check_member(peer.id, peer.disk)
-    }
-
-    /// Whether server `id` with `disk` is a member (rule 2): a member's id on another disk is not that member.
-    fn check_member(&self, id: u64, disk: u128) -> Result<(), HandshakeRefusal> {
-        let member = NodeId::new(id).filter(|&id| id != self.id).and_then(|id| self.members.get(&id));
-        match member {
-            None => Err(HandshakeRefusal::UnknownPeer { id }),
-            Some(Some(known)) if known.0 != disk => Err(HandshakeRefusal::ForeignDisk { id }),
-            Some(Some(_) | None) => Ok(()),
-        }
+        let may_speak = match self.cluster {
+            // Those of its cluster, and who has none: it may want to join.
+            Some(_) => true,
+            // A newcomer listens to whoever belongs to a cluster; who was listed, to the others.
+            None => self.listed.contains(&id) || (self.listed.is_empty() && theirs.is_some()),
+        };
+        if may_speak { Ok(()) } else { Err(HandshakeRefusal::UnknownPeer { id: id.as_u64() }) }
     }
 
     fn welcome(&self) -> Welcome {
@@ -107,6 +110,12 @@ impl View {
             cluster_time_ns: self.cluster_time.0,
             leader: self.leader.as_ref().map(|(id, address)| (id.as_u64(), address.clone())),
         }
+    }
+
+    /// What a newcomer says at an address of the cluster it is to join.
+    #[must_use]
+    pub fn inquiry(&self) -> Hello {
+        Hello { versions: PROTOCOL_VERSIONS, cluster: self.cluster.map(|cluster| cluster.0), role: Role::Inquiry }
     }
 
     /// What this node says when it connects to peer `to`.
@@ -136,6 +145,6 @@ impl View {
         {
             return Err(HandshakeRefusal::WrongCluster { ours: ours.0, theirs });
         }
-        self.check_member(welcome.id, welcome.disk)
+        self.check_peer(welcome.id, welcome.cluster)
     }
 }

@@ -1,7 +1,7 @@
 //! How a request to a replica ends.
 
 use bytes::Bytes;
-use raft_core::{NodeId, Term};
+use raft_core::{ChangeRefusal, Configuration, NodeId, Term};
 
 use crate::peer_message::ForwardRefusal;
 
@@ -17,8 +17,27 @@ pub enum Answer {
     ReadReady,
     /// The leadership was transferred, or lies where it was wanted already.
     Transferred(Leadership),
+    /// The membership was changed as wanted; this is what it is now.
+    Members(Members),
     /// None of these.
     Failed(Failure),
+}
+
+/// The members of the cluster, by what they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Members {
+    /// Who votes; while voters change, those of both configurations.
+    pub voters: Vec<NodeId>,
+    /// Who gets all entries and does not vote.
+    pub learners: Vec<NodeId>,
+}
+
+impl Members {
+    /// Those of `configuration`.
+    #[must_use]
+    pub fn of(configuration: &Configuration) -> Self {
+        Self { voters: configuration.voters().collect(), learners: configuration.learners().collect() }
+    }
 }
 
 /// Who leads which term.
@@ -74,6 +93,21 @@ pub enum Failure {
         "the disk is full, so nothing can be written; free some space, and writes go on by themselves. Reads are served"
     )]
     NoSpace,
+    /// The change of the membership is refused. Nothing was done.
+    #[error("{0}")]
+    ChangeRefused(ChangeRefusal),
+    /// The server that is to be added has not been heard of. Nothing was done.
+    #[error(
+        "node {id} has not asked to join this cluster; start it with `--id {id} --join` and an address of this cluster, \
+         then add it again", id = id.as_u64()
+    )]
+    NotMet {
+        /// The server.
+        id: NodeId,
+    },
+    /// No change of the membership could begin in time. Nothing was done.
+    #[error("the change could not begin in time: the leader is new, or is handing over; try again")]
+    NotBegun,
 }
 
 impl Failure {
@@ -91,7 +125,10 @@ impl Failure {
             | Self::NotAVoter
             | Self::NobodyToSucceed
             | Self::TransferUnderWay
-            | Self::NoSpace => false,
+            | Self::NoSpace
+            | Self::ChangeRefused(_)
+            | Self::NotMet { .. }
+            | Self::NotBegun => false,
         }
     }
 }
@@ -130,8 +167,12 @@ impl From<Failure> for ForwardRefusal {
             Failure::LeaderChanged => Self::LeaderChanged,
             Failure::Overwritten => Self::Overwritten,
             Failure::Timeout => Self::Timeout,
-            // No server passes on a command that is too large, so this answers none of ours.
-            Failure::Overloaded | Failure::TooLarge => Self::Overloaded,
+            // No server passes on a command that is too large, or a change of the membership: these answer none of ours.
+            Failure::Overloaded
+            | Failure::TooLarge
+            | Failure::ChangeRefused(_)
+            | Failure::NotMet { .. }
+            | Failure::NotBegun => Self::Overloaded,
             Failure::Stopping => Self::Stopping,
             Failure::NotAVoter => Self::NotAVoter,
             Failure::NobodyToSucceed => Self::NobodyToSucceed,

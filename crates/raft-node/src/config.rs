@@ -19,8 +19,14 @@ pub struct NodeConfig {
     pub peer_listen: Option<String>,
     /// Where clients reach it; port 0 stands for the port it listens on. Default: the address it listens on.
     pub advertise: Option<String>,
+    /// Where peers reach it, as it tells them; port 0 stands for the port it listens on for peers. Default: its address in
+    /// `cluster`, else the address it listens on for peers. What a configuration says of it wins.
+    pub advertise_peer: Option<String>,
     /// The members that form the cluster and their peer addresses, this one included. Ignored once it has formed.
     pub cluster: BTreeMap<NodeId, String>,
+    /// In place of `cluster`: peer addresses of a cluster that this server asks to join. Ignored once a configuration of
+    /// that cluster has reached it.
+    pub join: Vec<String>,
     /// Where this node reaches a peer, in place of the peer's own address.
     pub dial: BTreeMap<NodeId, String>,
     /// T: the shortest election timeout (§3.4).
@@ -80,7 +86,9 @@ impl NodeConfig {
             listen: listen.into(),
             peer_listen: None,
             advertise: None,
+            advertise_peer: None,
             cluster: BTreeMap::new(),
+            join: Vec::new(),
             dial: BTreeMap::new(),
             election_timeout_min: Duration::from_millis(150),
             election_timeout_max: Duration::from_millis(300),
@@ -92,5 +100,11 @@ impl NodeConfig {
             snapshot_bytes_per_second: 128 << 20,
             limits: Limits::default(),
         }
+    }
+
+    /// Where peers reach it, before its ports are known.
+    pub(crate) fn peer_address(&self) -> &str {
+        let listens = self.peer_listen.as_ref().unwrap_or(&self.listen);
+        self.advertise_peer.as_ref().or_else(|| self.cluster.get(&self.id)).unwrap_or(listens)
     }
 }

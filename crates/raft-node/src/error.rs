@@ -17,7 +17,9 @@ pub enum StartError {
     #[error(transparent)]
     Protocol(#[from] raft_core::StartError),
     /// The data directory is new and nobody said which cluster to form.
-    #[error("the data directory is empty and no cluster is given; say --cluster ID=HOST:PORT,.. to form one")]
+    #[error(
+        "the data directory is empty and no cluster is given; say --cluster ID=HOST:PORT,.. to form one, or --join HOST:PORT to enter one"
+    )]
     NoCluster,
     /// This node is not among the members to form a cluster.
     #[error("node {id} is not in the list of members to form a cluster; add it, or change --id")]

@@ -16,6 +16,20 @@ pub enum NodeEvent {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// This server is new: it belongs to a cluster whose configuration does not name it with this disk.
+    AsksToJoin {
+        /// The cluster.
+        cluster: ClusterId,
+    },
+    /// A leader does not admit this newcomer. It goes on asking.
+    NotAdmitted {
+        /// The leader.
+        by: NodeId,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// This server was a member and is none any more.
+    Removed,
     /// The list of members this server was started with is not that of the cluster it belongs to, and is ignored.
     ListIgnored {
         /// Id and address of each member as listed.
@@ -89,6 +103,12 @@ impl std::fmt::Display for NodeEvent {
                 )
             }
             Self::Formed { cluster } => write!(f, "formed cluster {cluster}"),
+            Self::AsksToJoin { cluster } => write!(f, "asks to join cluster {cluster}"),
+            Self::NotAdmitted { by, reason } => write!(f, "is not admitted by {by}: {reason}"),
+            Self::Removed => f.write_str(
+                "this node was removed from the cluster: it serves nobody any more, stop it. To add it again, give it an \
+                 empty data directory",
+            ),
             Self::CannotForm { with, reason } => write!(f, "cannot form a cluster with {with}: it {reason}"),
             Self::Protocol { effect, .. } => effect.fmt(f),
             Self::SnapshotTaken { last, size_bytes } => write!(f, "took a snapshot at {last}: {size_bytes} bytes"),

@@ -11,6 +11,9 @@
 //! - only a server that has formed votes, and one has formed only after all have prepared the same record;
 //! - a prepared record may be replaced (a disk was wiped before the cluster had formed); a formed one never;
 //! - a server that has not formed has never voted, so it may take any formed record that names its own disk.
+//!
+//! A *newcomer* takes no part in that: it has no list, or the cluster formed with another disk under its id. It takes the
+//! cluster's id and no members, so it neither stands nor counts, until a configuration in its log names it.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +27,7 @@ use crate::peer_message::{FormationRecord, FormationState};
 pub(crate) struct Forming {
     own: NodeId,
     disk: DiskId,
-    /// The members and their peer addresses, as `--cluster` lists them.
+    /// The members and their peer addresses, as `--cluster` lists them; nobody if it is to join a cluster.
     listed: BTreeMap<NodeId, String>,
     /// What this server has synced, or is syncing.
     prepared: Option<FormationRecord>,
@@ -50,7 +53,7 @@ pub(crate) enum Step {
 pub(crate) enum Obstacle {
     /// The other was started with another list.
     OtherList { theirs: Vec<u64>, ours: Vec<u64> },
-    /// The other belongs to a cluster that this disk is no member of.
+    /// The other belongs to a cluster that was not formed with a server of this id.
     ClusterWithoutUs { cluster: ClusterId },
 }
 
@@ -65,8 +68,8 @@ impl std::fmt::Display for Obstacle {
             }
             Self::ClusterWithoutUs { cluster } => write!(
                 f,
-                "belongs to cluster {cluster}, in which this node has another disk: its data directory was wiped or \
-                 replaced. Put the old data directory back; replacing a member's disk is not supported yet"
+                "belongs to cluster {cluster}, which was formed without a node of this id; check --id and --cluster, or \
+                 join that cluster with --join"
             ),
         }
     }
@@ -120,11 +123,19 @@ impl Forming {
             return Ok(Step::Wait);
         }
         if let FormationState::Formed(record) = &state {
-            if record.disk_of(self.own) != Some(self.disk) {
-                return Err(Obstacle::ClusterWithoutUs { cluster: record.cluster() });
-            }
             // It is said again; one record at a time goes to the disk.
-            return Ok(if self.is_writing() { Step::Wait } else { self.form(record.clone()) });
+            if self.is_writing() {
+                return Ok(Step::Wait);
+            }
+            return match record.disk_of(self.own) {
+                Some(disk) if disk == self.disk => Ok(self.form(record.clone())),
+                // It formed with another disk under this id, so this one is new.
+                Some(_) => Ok(self.join(record.cluster())),
+                // Nobody is left who could say which disks formed it. This one has never voted, so it may be new in any
+                // case.
+                None if record.members.is_empty() => Ok(self.join(record.cluster())),
+                None => Err(Obstacle::ClusterWithoutUs { cluster: record.cluster() }),
+            };
         }
         let theirs = listed_in(&state);
         if !theirs.iter().copied().eq(self.listed.keys().map(|id| id.as_u64())) {
@@ -186,6 +197,16 @@ impl Forming {
             }
             Some(_) | None => Step::Wait,
         }
+    }
+
+    /// Belongs to `cluster` from now on, as a newcomer.
+    pub(crate) fn join(&mut self, cluster: ClusterId) -> Step {
+        if self.is_writing() { Step::Wait } else { self.form(FormationRecord::new(cluster, &Configuration::default())) }
+    }
+
+    /// Whether it is to join a cluster, not to form one.
+    pub(crate) fn is_newcomer(&self) -> bool {
+        self.listed.is_empty()
     }
 
     fn prepare(&mut self, record: FormationRecord) -> Step {

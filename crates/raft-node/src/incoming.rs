@@ -136,6 +136,8 @@ async fn greet(stream: TcpStream, from: SocketAddr, serves: Serves, doorway: Doo
         Some(Ok((connection, hello))) => match hello.role {
             Role::Client => doorway.serving.clone().track_future(client::serve(connection, &doorway)).await,
             Role::Peer(peer) => peer::serve(connection, &peer, &doorway).await,
+            // It has its answer.
+            Role::Inquiry => {}
         },
         Some(Err(error)) => debug!(%from, "closed a connection: {error}"),
         None => debug!(%from, "closed a connection: {MAX_HANDSHAKES} newer ones are in their handshake"),

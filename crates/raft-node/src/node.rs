@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::NodeId;
-use raft_net::peer::LinkEvent;
 use raft_storage::FsDisk;
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
@@ -19,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::admission::Serves;
-use crate::answer::{Failure, Leadership};
+use crate::answer::{Failure, Leadership, Members};
 use crate::config::NodeConfig;
 use crate::disk_thread;
 use crate::error::{NodeError, StartError};
@@ -27,8 +26,8 @@ use crate::event::NodeEvent;
 use crate::incoming::{Doorway, PeerDoors, accept_all};
 use crate::machine::StateMachine;
 use crate::outgoing;
-use crate::replica::Status;
-use crate::runtime::{Inbox, OwnRequest, Runtime, draw};
+use crate::replica::{MemberRequest, Status};
+use crate::runtime::{Inbox, OwnRequest, Runtime, Urgent, draw};
 use crate::server::{Randomness, RecoveredServer, Server};
 use crate::service::{NoClients, Service, Waiter};
 use crate::snapshot_thread;
@@ -88,12 +87,13 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
         let client_address = client_address(&config, address);
         server.handle_peer_met(config.id, client_address.clone());
         let view = Arc::new(Mutex::new(server.view(storage.identity().disk, client_address)));
-        let peers = outgoing::peer_addresses(&config, &server);
+        server.note_own_address(peer_address(&config, &listeners)?);
         let disk = disk_thread::start(storage).map_err(|source| system("the disk's thread", source))?;
 
         let snapshots = snapshot_thread::start(snapshots).map_err(|source| system("the snapshots' thread", source))?;
 
         let (urgent, urgent_inbox) = mpsc::channel(INBOX_EVENTS);
+        let seeds = Seeds { addresses: config.join.clone(), found: urgent.clone() };
         let (link_events, links_inbox) = mpsc::channel(INBOX_EVENTS);
         let (clients, clients_inbox) = mpsc::channel(INBOX_EVENTS);
         let (requests, own_inbox) = mpsc::channel(INBOX_EVENTS);
@@ -122,6 +122,9 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
             server,
             origin,
             links: BTreeMap::new(),
+            dial: config.dial.clone(),
+            link_events,
+            search: None,
             clients: BTreeMap::new(),
             jobs: disk.jobs,
             snapshot_jobs: snapshots.jobs,
@@ -132,7 +135,7 @@ impl<M: StateMachine, S: Service<M>> Node<M, S> {
             dropped: dropped.clone(),
             stopping: None,
         };
-        let parts = LoopParts { runtime, inbox, listeners, doorway, peers, link_events };
+        let parts = LoopParts { runtime, inbox, listeners, doorway, seeds };
         let ended = start_loop(config.id, parts, [disk.thread, snapshots.thread])?;
         Ok(Self { handle, address, ended, _stop_on_drop: dropped.drop_guard() })
     }
@@ -206,6 +209,18 @@ impl<M: StateMachine, S: Service<M>> Handle<M, S> {
     pub async fn transfer(&self, to: Option<NodeId>, timeout: Duration) -> Result<Leadership, Failure> {
         let (sender, receiver) = oneshot::channel();
         let request = OwnRequest::Transfer { waiter: Waiter::Transfer(sender), to, timeout };
+        self.requests.send(request).await.map_err(|_| Failure::Stopping)?;
+        receiver.await.unwrap_or(Err(Failure::LeaderChanged))
+    }
+
+    /// Has the membership changed (§4), and returns what it is then. Only the leader does that, which [`Handle::status`]
+    /// names.
+    ///
+    /// # Errors
+    /// If that did not happen within `timeout`; [`Failure::maybe_applied`] tells whether it may have, or may yet.
+    pub async fn change_membership(&self, request: MemberRequest, timeout: Duration) -> Result<Members, Failure> {
+        let (sender, receiver) = oneshot::channel();
+        let request = OwnRequest::Change { waiter: Waiter::Change(sender), request, timeout };
         self.requests.send(request).await.map_err(|_| Failure::Stopping)?;
         receiver.await.unwrap_or(Err(Failure::LeaderChanged))
     }
@@ -287,13 +302,28 @@ fn bind(address: &str) -> Result<std::net::TcpListener, StartError> {
 }
 
 fn client_address(config: &NodeConfig, bound: SocketAddr) -> String {
-    match config.advertise.as_deref() {
-        None => bound.to_string(),
-        Some(advertised) => match advertised.strip_suffix(":0") {
-            Some(host) => format!("{host}:{}", bound.port()),
-            None => advertised.to_owned(),
-        },
+    config.advertise.as_deref().map_or_else(|| bound.to_string(), |advertised| with_port(advertised, bound))
+}
+
+/// Where this node tells its peers that it is reached.
+fn peer_address(config: &NodeConfig, listeners: &Listeners) -> Result<String, StartError> {
+    let listener = listeners.peers.as_ref().unwrap_or(&listeners.main);
+    let bound = listener.local_addr().map_err(|source| system("an address", source))?;
+    Ok(with_port(config.peer_address(), bound))
+}
+
+/// An address whose port may be 0, for the one that the socket got.
+fn with_port(address: &str, bound: SocketAddr) -> String {
+    match address.strip_suffix(":0") {
+        Some(host) => format!("{host}:{}", bound.port()),
+        None => address.to_owned(),
     }
+}
+
+/// Where a newcomer looks for its cluster, and whom it tells what it finds.
+struct Seeds {
+    addresses: Vec<String>,
+    found: mpsc::Sender<Urgent>,
 }
 
 /// All that the node's thread owns.
@@ -302,8 +332,7 @@ struct LoopParts<M: StateMachine, S: Service<M>> {
     inbox: Inbox<M, S::Waiter>,
     listeners: Listeners,
     doorway: Doorway,
-    peers: BTreeMap<NodeId, String>,
-    link_events: mpsc::Sender<LinkEvent>,
+    seeds: Seeds,
 }
 
 /// Starts the node's thread and waits until it listens. The receiver hears how it ended.
@@ -345,7 +374,7 @@ fn run_loop<M: StateMachine, S: Service<M>>(
             return Ok(());
         }
     };
-    let LoopParts { mut runtime, inbox, listeners, doorway, peers, link_events } = parts;
+    let LoopParts { mut runtime, inbox, listeners, doorway, seeds } = parts;
     let ended = executor.block_on(async move {
         let serves_clients = runtime.server.serves_clients();
         if let Err(error) = listeners.accept_for(&doorway, serves_clients) {
@@ -353,9 +382,10 @@ fn run_loop<M: StateMachine, S: Service<M>>(
             return Ok(());
         }
         drop(doorway);
-        for (peer, address) in peers {
-            let links = outgoing::open_links(peer, &address, &runtime.view, &link_events);
-            runtime.links.insert(peer, links);
+        if !seeds.addresses.is_empty() && runtime.server.seeks_members() {
+            let view = Arc::clone(&runtime.view);
+            let search = tokio::spawn(outgoing::find_members(seeds.addresses, view, seeds.found));
+            runtime.search = Some(search.abort_handle());
         }
         say(Ok(()));
         // As a task, like all that speak with it: waking the future that the executor blocks on goes through the kernel.

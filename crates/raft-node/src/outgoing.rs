@@ -1,49 +1,32 @@
-//! The links that this node opens to its peers.
+//! The links that this node opens to its peers, and how a newcomer finds them.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use raft_core::NodeId;
 use raft_net::LinkKind;
 use raft_net::peer::{LinkConfig, LinkEvent, LinkSender, open_link};
 use tokio::sync::mpsc;
+use tracing::info;
 
 use crate::admission::View;
-use crate::config::NodeConfig;
 use crate::incoming::MAX_PEER_FRAME_BYTES;
-use crate::machine::StateMachine;
-use crate::runtime::{PeerLinks, draw};
-use crate::server::Server;
-use crate::service::Service;
+use crate::runtime::{Urgent, draw};
 
-/// Where this node reaches each of its peers: what `--dial` says, else the configuration (once formed) or the list the
-/// cluster is to be formed of.
-pub(crate) fn peer_addresses<M: StateMachine, S: Service<M>>(
-    config: &NodeConfig,
-    server: &Server<M, S>,
-) -> BTreeMap<NodeId, String> {
-    let mut addresses = match server.replica().configuration() {
-        Some(configuration) => configuration.members().map(|(id, member)| (id, member.address.clone())).collect(),
-        None => config.cluster.clone(),
-    };
-    addresses.remove(&config.id);
-    for (&id, address) in &config.dial {
-        if let Some(dialled) = addresses.get_mut(&id) {
-            dialled.clone_from(address);
-        }
-    }
-    addresses
-}
+/// How often the addresses that a newcomer was given are asked who is there.
+const INQUIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long one has to answer.
+const INQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Opens both links to a peer. Must be called within the loop's runtime.
+/// Opens both links to a peer, control and bulk. Must be called within the loop's runtime.
 pub(crate) fn open_links(
     peer: NodeId,
     address: &str,
     view: &Arc<Mutex<View>>,
     events: &mpsc::Sender<LinkEvent>,
-) -> PeerLinks {
+) -> (LinkSender, LinkSender) {
     let open = |link| open_to(peer, address, link, view, events);
-    PeerLinks { control: open(LinkKind::Control), bulk: open(LinkKind::Bulk) }
+    (open(LinkKind::Control), open(LinkKind::Bulk))
 }
 
 fn open_to(
@@ -67,4 +50,30 @@ fn open_to(
         events: events.clone(),
         seed: u64::try_from(draw() >> 64).expect("64 bits are left"),
     })
+}
+
+/// Asks at each of `addresses` who is there, again and again, until nobody wants to hear it. A refusal is logged once.
+pub(crate) async fn find_members(addresses: Vec<String>, view: Arc<Mutex<View>>, found: mpsc::Sender<Urgent>) {
+    let mut last_refusals = vec![None; addresses.len()];
+    loop {
+        for (address, last_refusal) in addresses.iter().zip(&mut last_refusals) {
+            let hello = view.lock().unwrap_or_else(PoisonError::into_inner).inquiry();
+            match raft_net::connect(address, &hello, INQUIRE_TIMEOUT, MAX_PEER_FRAME_BYTES).await {
+                Ok((_, welcome)) => {
+                    let found_one = Urgent::SeedFound { address: address.clone(), welcome };
+                    if found.send(found_one).await.is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let refusal = Some(error.to_string());
+                    if *last_refusal != refusal {
+                        info!("no member found: {error}");
+                        *last_refusal = refusal;
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(INQUIRE_INTERVAL).await;
+    }
 }

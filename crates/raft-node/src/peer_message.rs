@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use raft_core::{Body, ClusterId, Configuration, DiskId, Entry, LogPosition, Member, Message, NodeId, Payload, Term};
+use raft_core::{
+    Body, ClusterId, Configuration, DiskId, Entry, LogPosition, MAX_ADDRESS_BYTES, Member, Message, NodeId, Payload,
+    Term,
+};
 use raft_net::{Frame, FrameKind, LinkKind};
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +65,23 @@ pub enum PeerMessage {
         /// The term it leads.
         term: Term,
         /// Why, in one line.
+        reason: String,
+    },
+    /// Where the sender is reached. Said on each new control link and then once a second.
+    Introduction {
+        /// `HOST:PORT`.
+        address: String,
+        /// No configuration that the sender knows names it with its disk: it asks to join (rule 2).
+        is_newcomer: bool,
+    },
+    /// To a newcomer: where the members are reached.
+    Members {
+        /// By id.
+        members: Vec<(NodeId, String)>,
+    },
+    /// From a leader to a newcomer: it may not join, or not yet. It goes on asking.
+    NotAdmitted {
+        /// Why, and what to do.
         reason: String,
     },
 }
@@ -126,6 +146,9 @@ enum Header {
     Transferred { id: u64, leader: u64, term: u64 },
     DiskFull,
     Elected { term: u64, reason: String },
+    Introduction { address: String, is_newcomer: bool },
+    Members { members: Vec<(u64, String)> },
+    NotAdmitted { reason: String },
 }
 
 /// Why a frame is no message of this kind.
@@ -153,6 +176,12 @@ pub enum PeerMessageError {
         /// Its size.
         size_bytes: usize,
     },
+    /// An address that no server has.
+    #[error("an address of {size_bytes} bytes, the limit is {MAX_ADDRESS_BYTES}")]
+    AddressTooLong {
+        /// Its size.
+        size_bytes: usize,
+    },
     /// A server's id that is none.
     #[error("0 is no server's id")]
     NodeIdZero,
@@ -173,7 +202,12 @@ impl PeerMessage {
     pub fn link(&self) -> LinkKind {
         match self {
             Self::Raft(message) => raft_net::peer::link_of(message),
-            Self::Formation(_) | Self::DiskFull | Self::Elected { .. } => LinkKind::Control,
+            Self::Formation(_)
+            | Self::DiskFull
+            | Self::Elected { .. }
+            | Self::Introduction { .. }
+            | Self::Members { .. }
+            | Self::NotAdmitted { .. } => LinkKind::Control,
             // Behind the commands that were passed on before it, and whose replies it must not overtake.
             Self::Forward { .. } | Self::ForwardReply { .. } | Self::Transfer { .. } | Self::Transferred { .. } => {
                 LinkKind::Bulk
@@ -198,6 +232,14 @@ impl PeerMessage {
                 (Header::Transferred { id: *id, leader: leader.as_u64(), term: term.0 }, Bytes::new())
             }
             Self::Elected { term, reason } => (Header::Elected { term: term.0, reason: reason.clone() }, Bytes::new()),
+            Self::Introduction { address, is_newcomer } => {
+                (Header::Introduction { address: address.clone(), is_newcomer: *is_newcomer }, Bytes::new())
+            }
+            Self::Members { members } => {
+                let members = members.iter().map(|(id, address)| (id.as_u64(), address.clone())).collect();
+                (Header::Members { members }, Bytes::new())
+            }
+            Self::NotAdmitted { reason } => (Header::NotAdmitted { reason: reason.clone() }, Bytes::new()),
             Self::ForwardReply { id, outcome } => match outcome {
                 Ok(reply) => (Header::ForwardReply { id: *id, refusal: None }, reply.clone()),
                 Err(refusal) => (Header::ForwardReply { id: *id, refusal: Some(*refusal) }, Bytes::new()),
@@ -228,10 +270,18 @@ impl PeerMessage {
             Header::Transferred { id, leader, term } => {
                 Self::Transferred { id, leadership: Leadership { leader: node_id(leader)?, term: Term(term) } }
             }
-            Header::Elected { reason, .. } if reason.len() > MAX_REASON_BYTES => {
+            Header::Elected { reason, .. } | Header::NotAdmitted { reason } if reason.len() > MAX_REASON_BYTES => {
                 return Err(PeerMessageError::ReasonTooLong { size_bytes: reason.len() });
             }
             Header::Elected { term, reason } => Self::Elected { term: Term(term), reason },
+            Header::NotAdmitted { reason } => Self::NotAdmitted { reason },
+            Header::Introduction { address, is_newcomer } => {
+                Self::Introduction { address: checked_address(address)?, is_newcomer }
+            }
+            Header::Members { members } => {
+                let member = |(id, address)| Ok((node_id(id)?, checked_address(address)?));
+                Self::Members { members: members.into_iter().map(member).collect::<Result<_, PeerMessageError>>()? }
+            }
         })
     }
 
@@ -261,6 +311,13 @@ impl PeerMessage {
 
 fn node_id(id: u64) -> Result<NodeId, PeerMessageError> {
     NodeId::new(id).ok_or(PeerMessageError::NodeIdZero)
+}
+
+fn checked_address(address: String) -> Result<String, PeerMessageError> {
+    if address.len() > MAX_ADDRESS_BYTES {
+        return Err(PeerMessageError::AddressTooLong { size_bytes: address.len() });
+    }
+    Ok(address)
 }
 
 fn check_entries(message: &Message) -> Result<(), PeerMessageError> {
@@ -325,6 +382,10 @@ impl std::fmt::Display for PeerMessage {
                 write!(f, "Transferred #{id} {leader}@{}", term.0)
             }
             Self::Elected { term, reason } => write!(f, "Elected in term {term}: {reason}"),
+            Self::Introduction { address, is_newcomer: false } => write!(f, "Introduction at {address}"),
+            Self::Introduction { address, is_newcomer: true } => write!(f, "Introduction at {address} of a newcomer"),
+            Self::Members { members } => write!(f, "Members: {} of them", members.len()),
+            Self::NotAdmitted { reason } => write!(f, "NotAdmitted: {reason}"),
         }
     }
 }

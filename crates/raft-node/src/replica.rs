@@ -7,6 +7,8 @@
 //! Requests and messages are taken one by one; [`Replica::flush`] then makes one batch of all that came in: one entry
 //! batch, one message a follower, one write, one read round. Batches form from what is waiting, never by a timer.
 
+mod changes;
+mod peers;
 mod protocol;
 mod requests;
 mod snapshots;
@@ -26,10 +28,13 @@ use raft_net::LinkKind;
 use raft_net::peer::SendRefused;
 use raft_storage::Formation;
 
+use self::changes::Changes;
+pub use self::changes::MemberRequest;
+use self::peers::Peers;
 use self::snapshots::Snapshots;
 use self::space::Space;
 use self::stage::{Stage, Unformed};
-pub use self::status::{LeaderChange, Status};
+pub use self::status::{LeaderChange, MemberStatus, Status};
 use crate::answer::{Answer, Failure, Origin};
 use crate::clock::ClusterClock;
 use crate::counters::Counters;
@@ -52,8 +57,11 @@ const MAX_APPLIED_PER_TURN: usize = 1_000;
 pub struct ReplicaConfig {
     /// Its disk.
     pub disk: DiskId,
-    /// The members and their peer addresses as `--cluster` lists them; used only while the cluster has not formed.
+    /// The members and their peer addresses as `--cluster` lists them; used only while the cluster has not formed. Nobody:
+    /// it is to join a cluster.
     pub listed: BTreeMap<NodeId, String>,
+    /// Where its peers reach it, for those that no configuration has told.
+    pub address: String,
     /// The settings of the protocol, with id, incarnation and seed.
     pub protocol: Config,
     /// By how many bytes the log grows before a snapshot is taken, at least (§5.1).
@@ -74,6 +82,9 @@ pub struct PeerIdentity {
 /// What is to be done, in order within each kind. The kinds are independent of each other.
 #[derive(Debug)]
 pub struct Outputs<M, W> {
+    /// Whom there are to be links to from now on, and where they are reached; `None` if that has not changed. Links to
+    /// anybody else are closed.
+    pub peers: Option<BTreeMap<NodeId, String>>,
     /// Messages to send. They may be lost.
     pub messages: Vec<(NodeId, PeerMessage)>,
     /// Work for the disk, after all earlier work.
@@ -89,6 +100,7 @@ pub struct Outputs<M, W> {
 impl<M, W> Default for Outputs<M, W> {
     fn default() -> Self {
         Self {
+            peers: None,
             messages: Vec::new(),
             jobs: Vec::new(),
             snapshot_jobs: Vec::new(),
@@ -116,6 +128,8 @@ pub struct Replica<M: StateMachine, W> {
     proposals: Proposals<W>,
     reads: Reads<W>,
     transfers: Transfers<W>,
+    changes: Changes<W>,
+    peers: Peers,
     /// Those whose batch is being proposed.
     proposing: Vec<(Origin<W>, usize, Instant)>,
     batch: ProposalId,
@@ -127,7 +141,7 @@ pub struct Replica<M: StateMachine, W> {
     /// Why the last election was held here, until it is known who won.
     election_reason: Option<Reason>,
     counters: Counters,
-    /// Where clients reach each server; no more entries than members.
+    /// Where clients reach each server.
     client_addresses: BTreeMap<NodeId, String>,
     /// The disks that members' ids were last heard from and that are not theirs, so that it is not said over and over.
     foreign_disks: BTreeMap<NodeId, DiskId>,
@@ -156,7 +170,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             Some(Formation { cluster, configuration, formed: true }) => {
                 restored.initial = configuration.clone();
                 let raft = Box::new(Raft::new(config.protocol.clone(), restored, now)?);
-                Stage::Running { cluster: *cluster, raft }
+                Stage::Running { cluster: *cluster, initial: configuration.clone(), raft }
             }
             prepared => {
                 if !restored.entries.is_empty()
@@ -186,6 +200,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             proposals,
             reads: Reads::default(),
             transfers: Transfers::default(),
+            changes: Changes::default(),
+            peers: Peers::new(now),
             proposing: Vec::new(),
             batch: ProposalId(0),
             sweep_at: now,
@@ -211,13 +227,13 @@ impl<M: StateMachine, W> Replica<M, W> {
             // There is more to apply: at once.
             return Instant(0);
         }
-        let wakeup = self.space.wakeup().map_or(protocol, |at| protocol.min(at));
+        let wakeup = self.space.wakeup().map_or(protocol, |at| protocol.min(at)).min(self.peers.introduce_at);
         if self.requests_under_way() > 0 { wakeup.min(self.sweep_at) } else { wakeup }
     }
 
     /// How many requests are not answered yet.
     pub fn requests_under_way(&self) -> usize {
-        self.proposals.unanswered() + self.reads.count() + self.transfers.count()
+        self.proposals.unanswered() + self.reads.count() + self.transfers.count() + self.changes.count()
     }
 
     /// Whether one that was told to stop may end: everybody is answered, and it hands nothing over.
@@ -242,12 +258,16 @@ impl<M: StateMachine, W> Replica<M, W> {
             }
         }
         self.tick_space(now);
+        if now >= self.peers.introduce_at {
+            self.introduce(now);
+        }
         if now >= self.sweep_at {
             self.sweep(now);
         }
     }
 
-    /// A message arrived.
+    /// A message arrived. Whoever its link's handshake has let in is of this cluster, or wants to be; whether what it says
+    /// of the protocol counts is for that to judge.
     pub fn handle_peer(
         &mut self,
         now: Instant,
@@ -258,43 +278,45 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.counters.messages_received += 1;
         match message {
             PeerMessage::Formation(state) => self.handle_formation(from, state, draw),
-            PeerMessage::Raft(message) if self.is_member(from) => {
+            PeerMessage::Raft(message) => {
                 let PeerIdentity { id, disk, incarnation } = from;
                 self.step(now, Input::Message { from: id, disk, incarnation, message });
             }
-            PeerMessage::Forward { id, timeout_ms, command } if self.is_member(from) => {
+            PeerMessage::Forward { id, timeout_ms, command } => {
                 let deadline = now.after(Duration::from_millis(timeout_ms.into()));
                 let origin = Origin::Follower { id: from.id, forward: id };
                 self.admit(Proposal { origin, command, deadline });
             }
-            PeerMessage::ForwardReply { id, outcome: Ok(reply) } if self.is_member(from) => {
+            PeerMessage::ForwardReply { id, outcome: Ok(reply) } => {
                 if let Some(origin) = self.proposals.take_forwarded(from.id, id) {
                     self.answer(origin, Answer::Applied(reply));
                 }
             }
-            PeerMessage::ForwardReply { id, outcome: Err(refusal) } if self.is_member(from) => {
+            PeerMessage::ForwardReply { id, outcome: Err(refusal) } => {
                 if let Some(origin) = self.take_forwarded(from.id, id) {
                     self.answer(origin, Answer::Failed(refusal.into()));
                 }
             }
-            PeerMessage::Transfer { id, timeout_ms, to } if self.is_member(from) => {
+            PeerMessage::Transfer { id, timeout_ms, to } => {
                 let deadline = now.after(Duration::from_millis(timeout_ms.into()));
                 self.take_transfer(now, Origin::Follower { id: from.id, forward: id }, to, deadline);
             }
-            PeerMessage::Transferred { id, leadership } if self.is_member(from) => {
+            PeerMessage::Transferred { id, leadership } => {
                 if let Some(origin) = self.transfers.take_forwarded(from.id, id) {
                     self.answer(origin, Answer::Transferred(leadership));
                 }
             }
-            PeerMessage::DiskFull if self.is_member(from) => self.note_peer_full(now, from.id),
-            PeerMessage::Elected { term, reason } if self.is_member(from) => self.note_elected(term, reason),
-            PeerMessage::Raft(_)
-            | PeerMessage::Forward { .. }
-            | PeerMessage::ForwardReply { .. }
-            | PeerMessage::Transfer { .. }
-            | PeerMessage::Transferred { .. }
-            | PeerMessage::DiskFull
-            | PeerMessage::Elected { .. } => self.note_foreign(from),
+            PeerMessage::DiskFull => {
+                if self.is_member(from) {
+                    self.note_peer_full(now, from.id);
+                }
+            }
+            PeerMessage::Elected { term, reason } => self.note_elected(term, reason),
+            PeerMessage::Introduction { address, is_newcomer } => {
+                self.handle_introduction(now, from, address, is_newcomer);
+            }
+            PeerMessage::Members { members } => self.handle_members(members),
+            PeerMessage::NotAdmitted { reason } => self.handle_not_admitted(from.id, reason),
         }
     }
 
@@ -318,7 +340,18 @@ impl<M: StateMachine, W> Replica<M, W> {
             | PeerMessage::ForwardReply { .. }
             | PeerMessage::Transferred { .. }
             | PeerMessage::DiskFull
-            | PeerMessage::Elected { .. } => {}
+            | PeerMessage::Elected { .. }
+            | PeerMessage::Introduction { .. }
+            | PeerMessage::Members { .. }
+            | PeerMessage::NotAdmitted { .. } => {}
+        }
+    }
+
+    /// This server's link to `peer` is up; `client_address` is where that serves its clients.
+    pub fn handle_link_up(&mut self, peer: NodeId, link: LinkKind, client_address: String) {
+        self.note_client_address(peer, client_address);
+        if link == LinkKind::Control {
+            self.introduce_to(peer);
         }
     }
 
@@ -332,8 +365,9 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// The link on which `peer` speaks to this server broke: its answers may be lost.
     pub fn handle_peer_link_lost(&mut self, peer: NodeId, link: LinkKind) {
-        if link == LinkKind::Bulk {
-            self.give_up_forwarded_to(peer);
+        match link {
+            LinkKind::Bulk => self.give_up_forwarded_to(peer),
+            LinkKind::Control => self.forget_introduction(peer),
         }
     }
 
@@ -364,6 +398,10 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
         for waiter in self.reads.take_all() {
             self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
+        }
+        for (waiter, may_be_begun) in self.changes.take_all() {
+            let failure = if may_be_begun { Failure::Timeout } else { Failure::Stopping };
+            self.outputs.answers.push((waiter, Answer::Failed(failure)));
         }
     }
 
@@ -398,6 +436,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             }
         }
         self.advance_snapshot(now);
+        self.note_removed();
+        self.outputs.peers = self.take_new_peers();
         std::mem::take(&mut self.outputs)
     }
 }

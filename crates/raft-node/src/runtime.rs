@@ -12,8 +12,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{Effect, Instant, NodeId};
 use raft_net::peer::{LinkEvent, LinkSender};
-use raft_net::{Frame, LinkKind};
+use raft_net::{Frame, LinkKind, Welcome};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -26,8 +27,9 @@ use crate::error::NodeError;
 use crate::event::NodeEvent;
 use crate::incoming::ClientHandle;
 use crate::machine::StateMachine;
+use crate::outgoing;
 use crate::peer_message::PeerMessage;
-use crate::replica::{PeerIdentity, Status};
+use crate::replica::{MemberRequest, PeerIdentity, Status};
 use crate::server::{Orders, Server};
 use crate::service::{ConnectionId, Replies, Service, Waiter};
 use crate::snapshot_thread::SnapshotReport;
@@ -47,6 +49,8 @@ pub(crate) enum Urgent {
     Peer { from: PeerIdentity, message: PeerMessage },
     /// A link from a peer broke.
     PeerLinkLost { peer: NodeId, link: LinkKind },
+    /// Somebody is at an address that this newcomer was given.
+    SeedFound { address: String, welcome: Welcome },
 }
 
 /// What clients on the network have to say.
@@ -62,6 +66,7 @@ pub(crate) enum OwnRequest<M, W> {
     Propose { waiter: Waiter<M, W>, command: Bytes, timeout: Duration },
     Read { waiter: Waiter<M, W>, timeout: Duration },
     Transfer { waiter: Waiter<M, W>, to: Option<NodeId>, timeout: Duration },
+    Change { waiter: Waiter<M, W>, request: MemberRequest, timeout: Duration },
     Status(oneshot::Sender<Status>),
     Stop,
 }
@@ -78,6 +83,8 @@ pub(crate) struct Inbox<M, W> {
 
 /// The links to one peer.
 pub(crate) struct PeerLinks {
+    /// Where that is reached, as the server said; `--dial` may lead elsewhere.
+    pub(crate) address: String,
     pub(crate) control: LinkSender,
     pub(crate) bulk: LinkSender,
 }
@@ -87,6 +94,12 @@ pub(crate) struct Runtime<M: StateMachine, S: Service<M>> {
     pub(crate) server: Server<M, S>,
     pub(crate) origin: std::time::Instant,
     pub(crate) links: BTreeMap<NodeId, PeerLinks>,
+    /// Where to reach a peer in place of its own address.
+    pub(crate) dial: BTreeMap<NodeId, String>,
+    /// Where links tell how they fare.
+    pub(crate) link_events: mpsc::Sender<LinkEvent>,
+    /// Looks for the members, as long as this is a newcomer that knows none.
+    pub(crate) search: Option<AbortHandle>,
     pub(crate) clients: BTreeMap<ConnectionId, Client>,
     pub(crate) jobs: SyncSender<DiskJob>,
     pub(crate) snapshot_jobs: SyncSender<SnapshotJob<M>>,
@@ -137,6 +150,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
     /// Runs until it is stopped or the disk fails.
     pub(crate) async fn run(mut self, mut inbox: Inbox<M, S::Waiter>) -> Result<(), NodeError> {
         let mut alarm = Alarm::new(self.origin);
+        self.flush();
         loop {
             self.wait_and_take(&mut inbox, &mut alarm).await?;
             self.take_waiting(&mut inbox)?;
@@ -260,6 +274,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             }
             Urgent::Peer { from, message } => self.server.handle_peer(self.now(), from, message, &mut draw),
             Urgent::PeerLinkLost { peer, link } => self.server.handle_peer_link_lost(peer, link),
+            Urgent::SeedFound { address, welcome } => self.server.handle_seed(address, &welcome),
         }
     }
 
@@ -268,7 +283,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             LinkEvent::Up { peer, link, welcome } => {
                 info!(peer, ?link, "connected");
                 if let Some(peer) = NodeId::new(peer) {
-                    self.server.handle_link_up(peer, welcome);
+                    self.server.handle_link_up(peer, link, welcome);
                 }
             }
             LinkEvent::Down { peer, link, reason } => {
@@ -288,6 +303,9 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             }
             OwnRequest::Read { waiter, timeout } => self.server.read(waiter, now.after(timeout)),
             OwnRequest::Transfer { waiter, to, timeout } => self.server.transfer(now, waiter, to, now.after(timeout)),
+            OwnRequest::Change { waiter, request, timeout } => {
+                self.server.change_membership(now, waiter, request, now.after(timeout));
+            }
             // Whoever asked may be gone.
             OwnRequest::Status(answer) => drop(answer.send(self.server.replica().status())),
             OwnRequest::Stop => self.begin_stop(),
@@ -332,7 +350,10 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             if orders.is_empty() {
                 break;
             }
-            let Orders { messages, jobs, snapshot_jobs, replies, events } = orders;
+            let Orders { peers, messages, jobs, snapshot_jobs, replies, events } = orders;
+            if let Some(peers) = peers {
+                self.link_to(peers);
+            }
             for (to, message) in messages {
                 self.send(to, &message);
             }
@@ -348,6 +369,31 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             }
         }
         self.renew_view();
+        if !self.server.seeks_members()
+            && let Some(search) = self.search.take()
+        {
+            search.abort();
+        }
+    }
+
+    /// Has links to these and nobody else.
+    fn link_to(&mut self, peers: BTreeMap<NodeId, String>) {
+        let is_kept = |id: &NodeId, links: &PeerLinks| peers.get(id) == Some(&links.address);
+        let closed: Vec<NodeId> =
+            self.links.extract_if(.., |id, links| !is_kept(id, links)).map(|(id, _)| id).collect();
+        for peer in closed {
+            // What was on its way there is lost.
+            for link in [LinkKind::Control, LinkKind::Bulk] {
+                self.server.handle_link_lost(self.now(), peer, link);
+            }
+        }
+        for (peer, address) in peers {
+            if !self.links.contains_key(&peer) {
+                let dialled = self.dial.get(&peer).unwrap_or(&address);
+                let (control, bulk) = outgoing::open_links(peer, dialled, &self.view, &self.link_events);
+                self.links.insert(peer, PeerLinks { address, control, bulk });
+            }
+        }
     }
 
     fn send(&mut self, to: NodeId, message: &PeerMessage) {
@@ -409,6 +455,8 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             NodeEvent::Protocol { term, effect: Effect::Misbehaved { .. } } => warn!(term = term.0, "{event}"),
             NodeEvent::Protocol { term, .. } => info!(term = term.0, "{event}"),
             NodeEvent::ListIgnored { .. }
+            | NodeEvent::NotAdmitted { .. }
+            | NodeEvent::Removed
             | NodeEvent::CannotForm { .. }
             | NodeEvent::ForeignDisk { .. }
             | NodeEvent::DiskFull
@@ -417,6 +465,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
             | NodeEvent::SnapshotNotRead { .. } => warn!("{event}"),
             NodeEvent::WaitsForMembers { .. }
             | NodeEvent::Formed { .. }
+            | NodeEvent::AsksToJoin { .. }
             | NodeEvent::SnapshotTaken { .. }
             | NodeEvent::DiskHasSpace => info!("{event}"),
         }

@@ -5,8 +5,10 @@
 //! disk, gives replies to connections. No order needs looking into. The node's loop is one such driver, the simulator
 //! another; both run this code.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
-use raft_core::{Config, DiskId, Instant, NodeId, Restored};
+use raft_core::{ClusterId, Config, DiskId, Instant, NodeId, Restored};
 use raft_net::peer::SendRefused;
 use raft_net::{Frame, LinkKind, Welcome};
 use raft_storage::{Disk, Options, RandomSource, Snapshots, Storage, TornTail};
@@ -19,7 +21,7 @@ use crate::error::StartError;
 use crate::event::NodeEvent;
 use crate::machine::StateMachine;
 use crate::peer_message::PeerMessage;
-use crate::replica::{Outputs, PeerIdentity, Replica, ReplicaConfig};
+use crate::replica::{MemberRequest, Outputs, PeerIdentity, Replica, ReplicaConfig};
 use crate::service::{Access, ConnectionId, Replies, Service, Waiter};
 use crate::snapshots::{SnapshotDone, SnapshotJob, SnapshotWorker};
 
@@ -50,10 +52,13 @@ pub struct RecoveredServer<D: Disk, M: StateMachine, S: Service<M>> {
     pub torn: Option<TornTail>,
 }
 
-/// What a server wants done, in order within each kind; messages first, so that they travel while the disk works
-/// (§10.2.1).
+/// What a server wants done, in order within each kind; links first, then messages, so that they travel while the disk
+/// works (§10.2.1).
 #[derive(Debug)]
 pub struct Orders<M> {
+    /// Whom there are to be links to from now on, and where they are reached; `None` if that has not changed. Links to
+    /// anybody else are closed.
+    pub peers: Option<BTreeMap<NodeId, String>>,
     /// Messages to send. They may be lost; if one cannot be sent at all, [`Server::handle_unsent`] wants to know.
     pub messages: Vec<(NodeId, PeerMessage)>,
     /// Work for the disk, after all earlier work.
@@ -69,6 +74,7 @@ pub struct Orders<M> {
 impl<M> Default for Orders<M> {
     fn default() -> Self {
         Self {
+            peers: None,
             messages: Vec::new(),
             jobs: Vec::new(),
             snapshot_jobs: Vec::new(),
@@ -82,8 +88,9 @@ impl<M> Orders<M> {
     /// Whether there is nothing to do.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { messages, jobs, snapshot_jobs, replies, events } = self;
-        messages.is_empty()
+        let Self { peers, messages, jobs, snapshot_jobs, replies, events } = self;
+        peers.is_none()
+            && messages.is_empty()
             && jobs.is_empty()
             && snapshot_jobs.is_empty()
             && replies.frames.is_empty()
@@ -141,6 +148,7 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         let replica_config = ReplicaConfig {
             disk: storage.identity().disk,
             listed: config.cluster.clone(),
+            address: config.peer_address().to_owned(),
             protocol,
             snapshot_threshold_bytes: config.snapshot_threshold_bytes,
         };
@@ -150,6 +158,11 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         }
         let server = Self { replica, service, replies: Replies::default() };
         Ok(RecoveredServer { storage, snapshots, server, torn: recovered.torn })
+    }
+
+    /// Where its peers reach it, now that its ports are known.
+    pub(crate) fn note_own_address(&mut self, address: String) {
+        self.replica.note_own_address(address);
     }
 
     /// Its replica, to look at.
@@ -204,9 +217,21 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.replica.handle_peer(now, from, message, draw);
     }
 
+    /// Whether it has to find the members of the cluster it is to join, see [`Server::handle_seed`].
+    pub fn seeks_members(&self) -> bool {
+        self.replica.seeks_members()
+    }
+
+    /// At `address`, one of those that a newcomer was given, somebody answered an [`View::inquiry`].
+    pub fn handle_seed(&mut self, address: String, welcome: &Welcome) {
+        if let Some(id) = NodeId::new(welcome.id) {
+            self.replica.note_seed(id, address, welcome.cluster.map(ClusterId));
+        }
+    }
+
     /// This server's link to `peer` has its handshake done.
-    pub fn handle_link_up(&mut self, peer: NodeId, welcome: Welcome) {
-        self.replica.note_client_address(peer, welcome.client_address);
+    pub fn handle_link_up(&mut self, peer: NodeId, link: LinkKind, welcome: Welcome) {
+        self.replica.handle_link_up(peer, link, welcome.client_address);
     }
 
     /// This server's link to `peer` broke.
@@ -266,6 +291,17 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.replica.transfer(now, waiter, to, deadline);
     }
 
+    /// A program in this process wants the membership changed.
+    pub(crate) fn change_membership(
+        &mut self,
+        now: Instant,
+        waiter: Waiter<M, S::Waiter>,
+        request: MemberRequest,
+        deadline: Instant,
+    ) {
+        self.replica.change_membership(now, waiter, request, deadline);
+    }
+
     /// Answers every request under way: the server stops now.
     pub fn abandon_requests(&mut self) {
         self.replica.abandon_requests();
@@ -277,8 +313,9 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
     pub fn flush(&mut self, now: Instant) -> Orders<M> {
         let mut orders = Orders::default();
         loop {
-            let Outputs { messages, jobs, snapshot_jobs, answers, events } = self.replica.flush(now);
+            let Outputs { peers, messages, jobs, snapshot_jobs, answers, events } = self.replica.flush(now);
             let has_answers = !answers.is_empty();
+            orders.peers = peers.or(orders.peers);
             orders.messages.extend(messages);
             orders.jobs.extend(jobs);
             orders.snapshot_jobs.extend(snapshot_jobs);
@@ -304,17 +341,30 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
             Waiter::Propose(sender) => drop(sender.send(match answer {
                 Answer::Applied(reply) => Ok(reply),
                 Answer::Failed(failure) => Err(failure),
-                Answer::ReadReady | Answer::Transferred(_) => unreachable!("a command is answered as one"),
+                Answer::ReadReady | Answer::Transferred(_) | Answer::Members(_) => {
+                    unreachable!("a command is answered as one")
+                }
             })),
             Waiter::Transfer(sender) => drop(sender.send(match answer {
                 Answer::Transferred(leadership) => Ok(leadership),
                 Answer::Failed(failure) => Err(failure),
-                Answer::ReadReady | Answer::Applied(_) => unreachable!("a transfer is answered as one"),
+                Answer::ReadReady | Answer::Applied(_) | Answer::Members(_) => {
+                    unreachable!("a transfer is answered as one")
+                }
+            })),
+            Waiter::Change(sender) => drop(sender.send(match answer {
+                Answer::Members(members) => Ok(members),
+                Answer::Failed(failure) => Err(failure),
+                Answer::ReadReady | Answer::Applied(_) | Answer::Transferred(_) => {
+                    unreachable!("a change of the membership is answered as one")
+                }
             })),
             Waiter::Read(read) => match answer {
                 Answer::Failed(failure) => read(Err(failure)),
                 Answer::ReadReady => read(Ok(self.replica.machine())),
-                Answer::Applied(_) | Answer::Transferred(_) => unreachable!("a read is answered as one"),
+                Answer::Applied(_) | Answer::Transferred(_) | Answer::Members(_) => {
+                    unreachable!("a read is answered as one")
+                }
             },
         }
     }
@@ -322,7 +372,7 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
 
 fn check_cluster(config: &NodeConfig) -> Result<(), StartError> {
     if config.cluster.is_empty() {
-        return Err(StartError::NoCluster);
+        return if config.join.is_empty() { Err(StartError::NoCluster) } else { Ok(()) };
     }
     if !config.cluster.contains_key(&config.id) {
         return Err(StartError::NotInCluster { id: config.id.as_u64() });

@@ -1,13 +1,13 @@
 //! What sits between clients and a replica: code without I/O, so that a simulator can run it too.
 
 use bytes::Bytes;
-use raft_core::{Instant, NodeId};
+use raft_core::{Configuration, Instant, NodeId};
 use raft_net::Frame;
 use tokio::sync::oneshot;
 
-use crate::answer::{Answer, Failure, Leadership};
+use crate::answer::{Answer, Failure, Leadership, Members};
 use crate::machine::StateMachine;
-use crate::replica::{Replica, Status};
+use crate::replica::{MemberRequest, Replica, Status};
 
 /// A client's connection, unique within one start of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +80,16 @@ impl<M: StateMachine, W> Access<'_, M, W> {
         self.replica.transfer(now, Waiter::Service(waiter), to, deadline);
     }
 
+    /// Wants the membership changed by `deadline` (§4). Only the leader does that.
+    pub fn change_membership(&mut self, now: Instant, waiter: W, request: MemberRequest, deadline: Instant) {
+        self.replica.change_membership(now, Waiter::Service(waiter), request, deadline);
+    }
+
+    /// The members, as the configuration in effect here names them; nobody before there is one.
+    pub fn members(&self) -> Members {
+        self.replica.configuration().map_or_else(|| Members::of(&Configuration::default()), Members::of)
+    }
+
     /// The state machine as far as this server has applied.
     pub fn machine(&self) -> &M {
         self.replica.machine()
@@ -110,6 +120,8 @@ pub enum Waiter<M, W> {
     Read(ReadFunction<M>),
     /// A transfer through a [`crate::Handle`].
     Transfer(oneshot::Sender<Result<Leadership, Failure>>),
+    /// A change of the membership through a [`crate::Handle`].
+    Change(oneshot::Sender<Result<Members, Failure>>),
 }
 
 impl<M, W: std::fmt::Debug> std::fmt::Debug for Waiter<M, W> {
@@ -119,6 +131,7 @@ impl<M, W: std::fmt::Debug> std::fmt::Debug for Waiter<M, W> {
             Self::Propose(_) => f.write_str("Propose"),
             Self::Read(_) => f.write_str("Read"),
             Self::Transfer(_) => f.write_str("Transfer"),
+            Self::Change(_) => f.write_str("Change"),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use kv_client::Members;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::failure::{Exit, Failure};
@@ -62,6 +63,8 @@ pub enum Answer {
         /// Its term.
         term: u64,
     },
+    /// `member`
+    Members(Members),
     /// `hash`
     Hashes(Hashes),
     /// `bench`
@@ -198,6 +201,7 @@ impl Answer {
             | Self::Scanned(_)
             | Self::Status(_)
             | Self::Leader { .. }
+            | Self::Members(_)
             | Self::Hashes(_)
             | Self::Bench(_)
             | Self::Help(_) => Exit::DONE,
@@ -214,6 +218,7 @@ impl Answer {
             Self::Scanned(_) => "scan",
             Self::Status(_) => "status",
             Self::Leader { .. } => "leader",
+            Self::Members(_) => "member",
             Self::Hashes(_) => "hash",
             Self::Bench(_) => "bench",
             Self::Help(_) => "help",
@@ -261,6 +266,11 @@ impl Serialize for Answer {
             Self::Leader { leader, term } => {
                 line.serialize_entry("leader", leader)?;
                 line.serialize_entry("term", term)?;
+            }
+            Self::Members(members) => {
+                line.serialize_entry("voters", &members.voters)?;
+                line.serialize_entry("learners", &members.learners)?;
+                line.serialize_entry("revision", &members.revision.0)?;
             }
             Self::Hashes(hashes) => {
                 line.serialize_entry("revision", &hashes.revision)?;

@@ -122,6 +122,12 @@ fn status() {
 }
 
 #[test]
+fn member() {
+    let members = kv_client::Members { voters: vec![1, 2, 3], learners: vec![4], revision: kv_store::Revision(12) };
+    shape(Answer::Members(members), 0, r#"{"ok":true,"op":"member","voters":[1,2,3],"learners":[4],"revision":12}"#);
+}
+
+#[test]
 fn leader() {
     shape(Answer::Leader { leader: 3, term: 8 }, 0, r#"{"ok":true,"op":"leader","leader":3,"term":8}"#);
 }

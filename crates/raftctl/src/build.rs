@@ -1,5 +1,7 @@
 //! From a command's arguments to the command: one function a row of the table. Counts are checked already.
 
+use kv_client::MemberChange;
+
 use crate::bench::{Mix, Plan};
 use crate::command::{Command, ValueSource};
 use crate::parse::{Arguments, printable};
@@ -72,11 +74,38 @@ pub(crate) fn leader(arguments: &Arguments) -> Result<Command, String> {
     if arguments.word(0) != Some(b"transfer") {
         return Err("the only thing to do with the leader is `leader transfer [ID]`".to_owned());
     }
-    let id = |text: &[u8]| std::str::from_utf8(text).ok()?.parse().ok().filter(|id| *id > 0);
-    let to = arguments.word(1).map(|text| {
-        id(text).ok_or_else(|| format!("ID is the number of a node, as `status` lists them, not {}", printable(text)))
-    });
-    Ok(Command::TransferLeadership { to: to.transpose()? })
+    Ok(Command::TransferLeadership { to: arguments.word(1).map(node_id).transpose()? })
+}
+
+fn node_id(text: &[u8]) -> Result<u64, String> {
+    let id = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).filter(|id| *id > 0);
+    id.ok_or_else(|| format!("ID is the number of a node, as `status` lists them, not {}", printable(text)))
+}
+
+pub(crate) fn member(arguments: &Arguments) -> Result<Command, String> {
+    let change = match (arguments.word(0), arguments.word(1)) {
+        (Some(b"list"), None) => None,
+        (Some(b"add"), Some(member)) => {
+            let (id, address) = new_member(member)?;
+            Some(MemberChange::Add { id, address, becomes_voter: arguments.has("--wait") })
+        }
+        (Some(b"promote"), Some(id)) => Some(MemberChange::Promote { id: node_id(id)? }),
+        (Some(b"remove"), Some(id)) => Some(MemberChange::Remove { id: node_id(id)? }),
+        (_, _) => return Err("usage: member list | add ID=HOST:PORT [--wait] | promote ID | remove ID".to_owned()),
+    };
+    if arguments.has("--wait") && !matches!(change, Some(MemberChange::Add { .. })) {
+        return Err("--wait belongs to `member add`; the others are done when they answer".to_owned());
+    }
+    Ok(change.map_or(Command::Members, |change| Command::ChangeMembers { change }))
+}
+
+/// `ID=HOST:PORT`.
+fn new_member(text: &[u8]) -> Result<(u64, String), String> {
+    let wrong = || format!("a new member is ID=HOST:PORT, as in 4=10.0.0.4:7001, not {}", printable(text));
+    let (id, address) = std::str::from_utf8(text).ok().and_then(|text| text.split_once('=')).ok_or_else(wrong)?;
+    let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host.is_empty() || !is_port { Err(wrong()) } else { Ok((node_id(id.as_bytes())?, address.to_owned())) }
 }
 
 pub(crate) fn hash(arguments: &Arguments) -> Result<Command, String> {

@@ -1,5 +1,7 @@
 //! A command as it is meant, whatever words it came from: a line of a script, of the REPL, or the process's arguments.
 
+use kv_client::MemberChange;
+
 use crate::bench::Plan;
 
 /// A command that is written correctly.
@@ -65,6 +67,13 @@ pub enum Command {
         /// Who is to lead; somebody else than now if nobody is named.
         to: Option<u64>,
     },
+    /// `member list`
+    Members,
+    /// `member add`, `member promote`, `member remove`
+    ChangeMembers {
+        /// How.
+        change: MemberChange,
+    },
     /// `hash [--rev R]`
     Hash {
         /// At this revision instead of the current one.
@@ -101,6 +110,7 @@ impl Command {
             Self::Scan { .. } => "scan",
             Self::Status => "status",
             Self::TransferLeadership { .. } => "leader",
+            Self::Members | Self::ChangeMembers { .. } => "member",
             Self::Hash { .. } => "hash",
             Self::Bench(_) => "bench",
             Self::Help { .. } => "help",
@@ -116,7 +126,9 @@ impl Command {
             | Self::DeletePrefix { .. }
             | Self::CompareAndSwap { .. }
             | Self::Increment { .. }
-            | Self::TransferLeadership { .. } => true,
+            | Self::TransferLeadership { .. }
+            | Self::Members
+            | Self::ChangeMembers { .. } => true,
             Self::Get { .. }
             | Self::Scan { .. }
             | Self::Status
@@ -146,6 +158,8 @@ impl Command {
             | Self::Scan { .. }
             | Self::Status
             | Self::TransferLeadership { .. }
+            | Self::Members
+            | Self::ChangeMembers { .. }
             | Self::Hash { .. }
             | Self::Bench(_)
             | Self::Help { .. } => None,

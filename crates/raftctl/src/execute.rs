@@ -82,6 +82,8 @@ impl Session {
                 let leadership = self.client.transfer_leadership(to).await?;
                 Ok(Answer::Leader { leader: leadership.leader, term: leadership.term })
             }
+            Command::Members => Ok(Answer::Members(self.client.members().await?)),
+            Command::ChangeMembers { change } => Ok(Answer::Members(self.client.change_members(change).await?)),
             Command::Hash { revision } => self.hash(revision).await,
             Command::Bench(plan) => Ok(Answer::Bench(bench::run(&plan, &self.config, self.reads).await?)),
             Command::Help { topic } => Ok(Answer::Help(help::text(topic.as_deref()))),

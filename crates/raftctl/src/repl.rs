@@ -147,7 +147,7 @@ fn candidates(line: &str) -> (usize, Vec<&'static str>) {
             let flags = table::find(command).map_or(&[][..], |spec| spec.flags);
             flags.iter().filter(|flag| flag.is_available).map(|flag| flag.name).collect()
         }
-        (Some(command), None) => table::find(command).and_then(|spec| spec.subcommand()).into_iter().collect(),
+        (Some(command), None) => table::find(command).into_iter().flat_map(|spec| spec.subcommands()).collect(),
         (Some(_), Some(_)) => Vec::new(),
     };
     (start, names.into_iter().filter(|name| name.starts_with(word)).collect())
@@ -172,6 +172,8 @@ mod tests {
         assert_eq!(candidates("help st"), (5, vec!["status"]));
         assert_eq!(candidates("get k"), (4, vec![]));
         assert_eq!(candidates("leader t"), (7, vec!["transfer"]));
+        assert_eq!(candidates("member p"), (7, vec!["promote"]));
+        assert_eq!(candidates("member add 4=h:1 --"), (17, vec!["--wait"]));
         assert_eq!(candidates("leader transfer t"), (16, vec![]));
         assert_eq!(candidates("nonsense --x"), (9, vec![]));
     }

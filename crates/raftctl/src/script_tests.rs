@@ -39,6 +39,8 @@ impl Pretend {
             | Command::Scan { .. }
             | Command::Status
             | Command::TransferLeadership { .. }
+            | Command::Members
+            | Command::ChangeMembers { .. }
             | Command::Hash { .. }
             | Command::Bench(_)
             | Command::Help { .. } => panic!("the scripts here have no such command"),

@@ -28,10 +28,10 @@ pub struct CommandSpec {
 }
 
 impl CommandSpec {
-    /// The word that must follow its name, if there is one: words to be filled in are written large in `usage`.
-    pub(crate) fn subcommand(&self) -> Option<&'static str> {
-        let word = self.usage.split(' ').next()?;
-        (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(word)
+    /// The words of which one must follow its name, if any: words to be filled in are written large in `usage`.
+    pub(crate) fn subcommands(&self) -> impl Iterator<Item = &'static str> {
+        let first_words = self.usage.split(" | ").filter_map(|form| form.split(' ').next());
+        first_words.filter(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
     }
 }
 
@@ -177,6 +177,19 @@ pub const COMMANDS: &[CommandSpec] = &[
         build: Build::Now(build::leader),
     },
     CommandSpec {
+        name: "member",
+        usage: "list | add ID=HOST:PORT [--wait] | promote ID | remove ID",
+        summary: "show or change who is in the cluster",
+        words: (1, 2),
+        flags: &[FlagSpec::switch("--wait", "with `add`: make it a voter once it has caught up, and answer then")],
+        notes: "A node that is to be added runs already, with `--join` and an address of this cluster; HOST:PORT is where its \
+                peers reach it. It gets all writes and no vote, until it is promoted or, with --wait, has caught up. The \
+                leader may be removed too; it hands over. One change at a time: another meanwhile is refused as `conflict`.",
+        examples: &["member list", "member add 4=127.0.0.1:7004 --wait", "member promote 4", "member remove 1"],
+        writes: true,
+        build: Build::Now(build::member),
+    },
+    CommandSpec {
         name: "hash",
         usage: "[--rev R]",
         summary: "compare the state hashes of all nodes at one revision",
@@ -225,7 +238,6 @@ pub const COMMANDS: &[CommandSpec] = &[
     later("txn", "'if .. then .. else ..'", "several commands at once", true),
     later("watch", "KEY | --prefix P", "follow changes", false),
     later("lease", "grant | keep-alive | revoke | list", "keys that live as long as their owner", true),
-    later("member", "list | add | promote | remove", "change who is in the cluster", true),
 ];
 
 /// A command whose name is taken, and which says so until it is there.

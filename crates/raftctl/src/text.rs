@@ -6,6 +6,8 @@
 
 use std::fmt::Write as _;
 
+use kv_client::Members;
+
 use crate::answer::{Answer, DURABILITY, Hashes, Measured, Node, Page, Status};
 use crate::words::quote;
 
@@ -51,10 +53,17 @@ pub fn render(answer: &Answer, is_terminal: bool) -> Text {
         Answer::Scanned(page) => render_page(page, is_terminal),
         Answer::Status(status) => render_status(status),
         Answer::Leader { leader, term } => Text::line(format!("node {leader} leads, term {term}")),
+        Answer::Members(members) => Text::line(render_members(members)),
         Answer::Hashes(hashes) => render_hashes(hashes),
         Answer::Bench(measured) => render_bench(measured),
         Answer::Help(text) => Text { out: text.clone().into_bytes(), note: String::new() },
     }
+}
+
+fn render_members(members: &Members) -> String {
+    let list = |ids: &[u64]| ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let learners = if members.learners.is_empty() { "none".to_owned() } else { list(&members.learners) };
+    format!("voters {}; learners {learners}", list(&members.voters))
 }
 
 fn shown(bytes: &[u8], is_terminal: bool) -> Vec<u8> {

@@ -70,7 +70,7 @@ pub struct ServerFlags {
     /// The members of a new cluster and their peer addresses, the same list on each; ignored once initialised
     #[arg(long, value_name = "1=HOST:PORT,2=HOST:PORT,..")]
     cluster: Option<String>,
-    /// Nodes of an existing cluster to join (not available yet)
+    /// Peer addresses of an existing cluster to join, as `raftctl member add` lets it; ignored once it belongs to one
     #[arg(long, value_name = "HOST:PORT,..")]
     join: Option<String>,
     /// Where this node reaches a peer instead of at its own address (NAT, proxies); may be repeated

@@ -85,6 +85,8 @@ fn node_config(config: &Config) -> NodeConfig {
     node.peer_listen = config.peer_listen().map(ToString::to_string);
     // Port 0 stands for the port that the socket gets.
     node.advertise = Some(config.client_address(0).to_string());
+    node.advertise_peer = config.advertise_peer().map(ToString::to_string);
+    node.join = config.join().iter().map(ToString::to_string).collect();
     node.cluster = config.cluster().map(addresses).unwrap_or_default();
     node.dial = addresses(config.dial());
     node.election_timeout_min = timers.election_timeout_min;

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kv_store::api::{
-    Consistency, LeaderChange, Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
-    RequestErrorKind, Response, ResponseBody,
+    Consistency, LeaderChange, Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Request,
+    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody,
 };
 use kv_store::{Command, Envelope, Query, Revision};
 use raft_core::{Instant, NodeId, RoleName};
 use raft_net::{Frame, FrameKind};
-use raft_node::{Access, Answer, ConnectionId, Failure, Replies, Service, Status};
+use raft_node::{
+    Access, Answer, ChangeRefusal, ConnectionId, Failure, MemberRequest, Replies, Service, Standing, Status,
+};
 
 use crate::machine::{KvMachine, decode_reply};
 
@@ -43,9 +45,18 @@ pub struct ClientRequest {
     connection: ConnectionId,
     id: u64,
     /// What to read once the read is confirmed; nothing for what is no read.
-    query: Option<Query>,
+    wanted: Option<Wanted>,
     /// For a local read: the revision that its client has seen.
     seen: Option<Revision>,
+}
+
+/// What a read is to find.
+#[derive(Debug)]
+enum Wanted {
+    /// Something in the store.
+    Query(Query),
+    /// Who the members are.
+    Members,
 }
 
 type Node<'a> = Access<'a, KvMachine, ClientRequest>;
@@ -138,13 +149,13 @@ impl Service<KvMachine> for ClientService {
         };
         let timeout = Duration::from_millis(request.timeout_ms.into()).min(MAX_TIMEOUT);
         let deadline = now.after(timeout);
-        let mut waiter = ClientRequest { connection, id: request.id, query: None, seen: None };
+        let mut waiter = ClientRequest { connection, id: request.id, wanted: None, seen: None };
         match request.body {
             RequestBody::Write => self.write(waiter, frame.payload, deadline, node, replies),
             RequestBody::Read { query, consistency } => match self.check_query(&query) {
                 Err(error) => reply(&waiter, Err(error), node, replies),
                 Ok(()) => {
-                    waiter.query = Some(query);
+                    waiter.wanted = Some(Wanted::Query(query));
                     read(now, waiter, consistency, timeout, node);
                 }
             },
@@ -156,6 +167,15 @@ impl Service<KvMachine> for ClientService {
                 reply(&waiter, Err(request_error(Failure::NotAVoter)), node, replies);
             }
             RequestBody::TransferLeadership { to } => node.transfer(now, waiter, to.and_then(NodeId::new), deadline),
+            RequestBody::Members => {
+                waiter.wanted = Some(Wanted::Members);
+                node.read(waiter, deadline);
+            }
+            RequestBody::ChangeMembers { change } => match member_request(change) {
+                // A little is left for the way back: what is still waiting then has its reason.
+                Ok(request) => node.change_membership(now, waiter, request, now.after(timeout * 9 / 10)),
+                Err(error) => reply(&waiter, Err(error), node, replies),
+            },
             RequestBody::StateHash { revision } => {
                 let store = node.machine().store();
                 let revision = revision.unwrap_or_else(|| store.revision());
@@ -166,7 +186,7 @@ impl Service<KvMachine> for ClientService {
     }
 
     fn handle_answer(&mut self, waiter: ClientRequest, answer: Answer, node: &mut Node<'_>, replies: &mut Replies) {
-        let body = match (answer, &waiter.query) {
+        let body = match (answer, &waiter.wanted) {
             (Answer::Applied(written), _) => match decode_reply(&written) {
                 Some(result) => Ok(ResponseBody::Written(result)),
                 None => Err(RequestError {
@@ -179,7 +199,11 @@ impl Service<KvMachine> for ClientService {
             (Answer::Transferred(raft_node::Leadership { leader, term }), _) => {
                 Ok(ResponseBody::Leadership(Leadership { leader: leader.as_u64(), term: term.0 }))
             }
-            (Answer::ReadReady, Some(query)) => Ok(ResponseBody::Answer(node.machine().store().query(query))),
+            (Answer::Members(members), _) => Ok(ResponseBody::Members(members_body(members, node))),
+            (Answer::ReadReady, Some(Wanted::Query(query))) => {
+                Ok(ResponseBody::Answer(node.machine().store().query(query)))
+            }
+            (Answer::ReadReady, Some(Wanted::Members)) => Ok(ResponseBody::Members(members_body(node.members(), node))),
             (Answer::ReadReady, None) => unreachable!("only a read is answered as one"),
             (Answer::Failed(Failure::Timeout), Some(_)) if waiter.seen.is_some() => Err(behind(&waiter, node)),
             (Answer::Failed(failure), _) => Err(request_error(failure)),
@@ -198,6 +222,29 @@ fn read(now: Instant, mut waiter: ClientRequest, consistency: Consistency, timeo
     waiter.seen = Some(seen);
     // A little is left for the way back, so that its client hears how far behind this node is.
     node.read_local(waiter, seen.0, now.after(timeout * 9 / 10));
+}
+
+fn member_request(change: MemberChange) -> Result<MemberRequest, RequestError> {
+    let node_id = |id| {
+        let none = || refusal(RequestErrorKind::Invalid, "0 is no node's id; ids begin with 1".to_owned());
+        NodeId::new(id).ok_or_else(none)
+    };
+    Ok(match change {
+        MemberChange::Add { id, address, becomes_voter } => {
+            MemberRequest::Add { id: node_id(id)?, address, becomes_voter }
+        }
+        MemberChange::Promote { id } => MemberRequest::Promote { id: node_id(id)? },
+        MemberChange::Remove { id } => MemberRequest::Remove { id: node_id(id)? },
+    })
+}
+
+fn members_body(members: raft_node::Members, node: &Node<'_>) -> Members {
+    let ids = |ids: Vec<NodeId>| ids.into_iter().map(NodeId::as_u64).collect();
+    Members {
+        voters: ids(members.voters),
+        learners: ids(members.learners),
+        revision: node.machine().store().revision(),
+    }
 }
 
 /// A local read would have gone back in time until its deadline.
@@ -246,8 +293,32 @@ fn request_error(failure: Failure) -> RequestError {
         Failure::TransferUnderWay => RequestErrorKind::Conflict,
         Failure::SuccessorNotElected => RequestErrorKind::NotElected,
         Failure::NoSpace => RequestErrorKind::NoSpace,
+        Failure::ChangeRefused(refusal) => change_refused(refusal),
+        Failure::NotMet { .. } | Failure::NotBegun => RequestErrorKind::Timeout,
     };
     RequestError { kind, message: failure.to_string(), maybe_applied: failure.maybe_applied() }
+}
+
+fn change_refused(refusal: ChangeRefusal) -> RequestErrorKind {
+    match refusal {
+        ChangeRefusal::UnderWay { .. } => RequestErrorKind::Conflict,
+        ChangeRefusal::UnknownMember { .. }
+        | ChangeRefusal::IdInUse { .. }
+        | ChangeRefusal::NotYetALearner { .. }
+        | ChangeRefusal::NoVoterLeft
+        | ChangeRefusal::TooManyVoters
+        | ChangeRefusal::TooManyLearners
+        | ChangeRefusal::AddressTooLong { .. } => RequestErrorKind::Invalid,
+        // What passes by itself: the leader is new, a learner lags, somebody is not heard.
+        ChangeRefusal::NotLeader { .. }
+        | ChangeRefusal::HandingOver { .. }
+        | ChangeRefusal::TermNotCommitted
+        | ChangeRefusal::StillAlive { .. }
+        | ChangeRefusal::NotCaughtUp { .. }
+        | ChangeRefusal::Silent { .. }
+        | ChangeRefusal::MajoritySilent
+        | _ => RequestErrorKind::NotReady,
+    }
 }
 
 fn node_status(node: &Node<'_>) -> NodeStatus {
@@ -256,7 +327,7 @@ fn node_status(node: &Node<'_>) -> NodeStatus {
     NodeStatus {
         id: status.id.as_u64(),
         cluster: status.cluster.map(|cluster| cluster.to_string()),
-        role: role_name(status.role).to_owned(),
+        role: role_name(&status).to_owned(),
         term: status.term.0,
         leader: status.leader.map(|leader| leader.as_u64()),
         commit_index: status.commit_index.0,
@@ -266,13 +337,20 @@ fn node_status(node: &Node<'_>) -> NodeStatus {
         members: status
             .members
             .iter()
-            .map(|&(id, _)| MemberAddress { id: id.as_u64(), address: address(id) })
+            .map(|member| MemberAddress { id: member.id.as_u64(), address: address(member.id) })
             .collect(),
     }
 }
 
-const fn role_name(role: Option<RoleName>) -> &'static str {
-    match role {
+fn role_name(status: &Status) -> &'static str {
+    let own = status.members.iter().find(|member| member.id == status.id);
+    match status.role {
+        _ if status.is_removed => "removed",
+        None | Some(RoleName::Follower)
+            if own.is_none_or(|own| matches!(own.standing, Some(Standing::Learner { .. }))) =>
+        {
+            "learner"
+        }
         // Before its cluster has formed a node follows, and never stands.
         None | Some(RoleName::Follower) => "follower",
         Some(RoleName::PreCandidate) => "pre_candidate",

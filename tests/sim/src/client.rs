@@ -372,7 +372,12 @@ impl World {
             Ok(ResponseBody::Written(Ok(outcome))) => self.written(client, &outcome),
             Ok(ResponseBody::Written(Err(refusal))) => self.refused(client, &refusal),
             Ok(ResponseBody::Answer(answer)) => self.read(client, &answer),
-            Ok(ResponseBody::NodeStatus(_) | ResponseBody::StateHash { .. } | ResponseBody::Leadership(_)) => {}
+            Ok(
+                ResponseBody::NodeStatus(_)
+                | ResponseBody::StateHash { .. }
+                | ResponseBody::Leadership(_)
+                | ResponseBody::Members(_),
+            ) => {}
             Err(error) => {
                 call.in_doubt |= error.maybe_applied;
                 if error.maybe_applied {

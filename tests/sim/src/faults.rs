@@ -1,6 +1,6 @@
 //! Faults: each strikes at its time, and is undone when it ends.
 
-use raft_core::RoleName;
+use raft_core::{Configuration, Half, NodeId, RoleName};
 use raft_storage::Disk as _;
 
 use crate::coverage::Count;
@@ -9,7 +9,7 @@ use crate::node::{Ambush, Fate};
 use crate::random::Random;
 use crate::scenario::{FaultKind, PlannedFault};
 use crate::time::{MILLIS, SECONDS, Time};
-use crate::world::{Event, World};
+use crate::world::{Event, World, place_of};
 
 /// How to end a fault.
 #[derive(Debug, Default)]
@@ -93,6 +93,7 @@ impl World {
                 let node = self.leader().filter(|_| choice.chance(700)).unwrap_or(node);
                 self.stop_in_order(node, fault.lasts);
             }
+            FaultKind::ChangeMembers => self.change_members(node, &mut choice, fault.lasts),
         }
     }
 
@@ -171,14 +172,26 @@ impl World {
         }
     }
 
-    fn lost_for_good(&self) -> usize {
-        self.nodes.iter().filter(|node| node.fate != Fate::Sound).count()
+    /// Whether the cluster goes on if what the disk of `node` holds is lost: in each configuration that any server may still
+    /// go by, a majority of sound voters is left without it.
+    fn may_lose(&self, node: usize) -> bool {
+        let is_lost = |id: NodeId| {
+            let place = place_of(id);
+            place == node || self.nodes.get(place).is_some_and(|node| node.fate != Fate::Sound)
+        };
+        let goes_on = |configuration: &Configuration| {
+            Half::BOTH.into_iter().all(|half| {
+                let voters = configuration.voters_in(half).count();
+                2 * configuration.voters_in(half).filter(|&id| is_lost(id)).count() < voters
+            })
+        };
+        let has_formed = self.checkers.ledger.length() > 0;
+        has_formed && self.node(node).fate == Fate::Sound && self.checkers.membership.last_seen().all(goes_on)
     }
 
     /// Bits of the synced data of a server flip while it is off. More than a minority is not survivable, so not done.
     fn strike_rot(&mut self, node: usize, choice: &mut Random, fault: &PlannedFault) {
-        let has_formed = self.checkers.ledger.length() > 0;
-        if !has_formed || self.lost_for_good() >= self.scenario.tolerated() || self.node(node).fate != Fate::Sound {
+        if !self.may_lose(node) {
             return;
         }
         self.lose_power(node, fault.lasts.min(2 * SECONDS));
@@ -212,12 +225,12 @@ impl World {
 
     /// A server comes back with an empty disk, once the cluster has formed.
     fn strike_wipe(&mut self, node: usize, fault: &PlannedFault) {
-        let has_formed = self.checkers.ledger.length() > 0;
-        if !has_formed || self.lost_for_good() >= self.scenario.tolerated() || self.node(node).fate != Fate::Sound {
+        if !self.may_lose(node) {
             return;
         }
         self.coverage.count(Count::Wipe);
         self.lose_power(node, fault.lasts.min(2 * SECONDS));
+        self.checkers.wiped(node);
         let machine = self.node_mut(node);
         machine.disk = raft_storage::MemDisk::new();
         machine.fate = Fate::Wiped;

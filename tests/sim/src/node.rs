@@ -1,6 +1,6 @@
 //! A simulated machine: a disk, a clock, and the server's process while it runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use raft_core::{Instant, NodeId};
 use raft_net::{Frame, LinkKind, Welcome};
@@ -65,7 +65,7 @@ pub(crate) enum Fate {
     Rotten,
     /// Bits have rotted, and the server has refused to start.
     Refused,
-    /// The disk was replaced by an empty one.
+    /// The disk was replaced by an empty one, which is no voter yet.
     Wiped,
 }
 
@@ -78,6 +78,8 @@ pub(crate) struct Process {
     pub(crate) storage: Storage<SimDisk>,
     pub(crate) view: View,
     pub(crate) identity: PeerIdentity,
+    /// Whom it wants links to.
+    pub(crate) peers: BTreeMap<NodeId, String>,
     /// When it was started.
     pub(crate) started: Time,
     pub(crate) inbox: VecDeque<Happening>,
@@ -112,7 +114,8 @@ pub(crate) enum Happening {
     Peer { from: PeerIdentity, frame: Frame },
     PeerMet { from: PeerIdentity, client_address: String },
     PeerLinkLost { peer: NodeId, link: LinkKind },
-    LinkUp { peer: NodeId, welcome: Welcome },
+    LinkUp { peer: NodeId, link: LinkKind, welcome: Welcome },
+    SeedFound { address: String, welcome: Welcome },
     LinkLost { peer: NodeId, link: LinkKind },
     Request { connection: ConnectionId, frame: Frame },
     Stop,

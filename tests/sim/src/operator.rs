@@ -1,17 +1,19 @@
-//! What an operator does: asks for another leader, and stops servers in order (§3.10).
+//! What an operator does: asks for another leader (§3.10) or other members (§4), and stops servers in order.
 //!
 //! Its requests go the way of any client's: to any server, which passes them on.
 
-use kv_store::api::{Leadership, Request, RequestBody, RequestErrorKind, Response, ResponseBody};
-use raft_core::Instant;
+use kv_store::api::{Leadership, MemberChange, Request, RequestBody, RequestErrorKind, Response, ResponseBody};
+use raft_core::{Instant, Standing};
 use raft_net::{Frame, FrameKind};
 use raft_node::ConnectionId;
 
 use crate::checkers::Violation;
+use crate::checkers::identity::Identity;
 use crate::coverage::Count;
-use crate::node::{Happening, Process};
+use crate::node::{Fate, Happening, Node, Process};
+use crate::random::Random;
 use crate::time::{MILLIS, SECONDS, Time};
-use crate::world::{Event, World};
+use crate::world::{Event, World, peer_address_of};
 
 /// Stands among the clients for the operator.
 pub(crate) const OPERATOR: usize = usize::MAX;
@@ -32,20 +34,23 @@ impl World {
 
     /// Asks server `asked` to make `to` leader, or whom the leader chooses.
     pub(crate) fn ask_for_transfer(&mut self, asked: usize, to: Option<usize>, patience: Time) {
-        let Some(process) = self.node(asked).process.as_ref().map(|process| process.number) else { return };
+        let to = to.map(|to| to as u64 + 1);
         self.coverage.count(Count::TransferAsked);
+        self.ask_as_operator(asked, RequestBody::TransferLeadership { to }, patience);
+    }
+
+    fn ask_as_operator(&mut self, asked: usize, body: RequestBody, patience: Time) {
+        let Some(process) = self.node(asked).process.as_ref().map(|process| process.number) else { return };
         self.last_connection += 1;
         let connection = ConnectionId(self.last_connection);
         self.connections.insert(connection, (OPERATOR, asked, process));
         self.operator.last_request += 1;
         self.operator.answer = None;
-        let to = to.map(|to| to as u64 + 1);
         let timeout_ms = u32::try_from(patience / MILLIS).unwrap_or(u32::MAX);
-        let request =
-            Request { id: self.operator.last_request, timeout_ms, body: RequestBody::TransferLeadership { to } };
+        self.trace.line(self.now, || format!("n{} is asked by the operator: {body:?}", asked + 1));
+        let request = Request { id: self.operator.last_request, timeout_ms, body };
         let header = postcard::to_allocvec(&request).expect("only memory is written to").into();
         let frame = Frame { kind: FrameKind::Request, group: 0, header, payload: bytes::Bytes::new() };
-        self.trace.line(self.now, || format!("n{} is asked for another leader: {to:?}", asked + 1));
         let at = self.now + self.scenario.settings.latency;
         let what = Box::new(Happening::Request { connection, frame });
         self.schedule(at, Event::Arrive { node: asked, process, what });
@@ -65,7 +70,14 @@ impl World {
                 self.judge(verdict.map_err(|what| Violation::new("An answer names the leader", what)));
                 Ok(leadership)
             }
+            Ok(ResponseBody::Members(_)) => return self.coverage.count(Count::MembersChanged),
             Err(error) => {
+                if matches!(
+                    error.kind,
+                    RequestErrorKind::Conflict | RequestErrorKind::NotReady | RequestErrorKind::Invalid
+                ) {
+                    self.coverage.count(Count::MembersUnchanged);
+                }
                 if error.kind == RequestErrorKind::NotElected {
                     self.coverage.count(Count::TransferGivenUp);
                 }
@@ -87,6 +99,41 @@ impl World {
         let settings = &self.scenario.settings;
         let way = settings.latency + settings.jitter + settings.turn;
         6 * way + 6 * (settings.disk_latency + settings.disk_jitter)
+    }
+
+    // --- other members -------------------------------------------------------------------------------------------
+
+    /// Asks for some change of the membership: mostly at the leader, mostly one that makes sense.
+    pub(crate) fn change_members(&mut self, asked: usize, choice: &mut Random, patience: Time) {
+        let leader = self.leader().filter(|_| choice.chance(950));
+        let asked = leader.unwrap_or(asked);
+        let Some(configuration) = self.checkers.membership.last_committed() else { return };
+        let place = choice.place(self.nodes.len());
+        let (id, number) = (self.node(place).id, place as u64 + 1);
+        let voters = configuration.voters().count();
+        let change = match configuration.standing(id) {
+            Some(Standing::Voter) if voters > 3 || choice.chance(50) => MemberChange::Remove { id: number },
+            Some(Standing::Learner { .. }) if choice.chance(700) => MemberChange::Promote { id: number },
+            Some(Standing::Learner { .. }) => MemberChange::Remove { id: number },
+            Some(_) => return,
+            None => {
+                MemberChange::Add { id: number, address: peer_address_of(place), becomes_voter: choice.chance(700) }
+            }
+        };
+        self.ask_as_operator(asked, RequestBody::ChangeMembers { change }, patience);
+    }
+
+    /// Wiped disks that a committed configuration makes voters again are as good as the old ones.
+    pub(crate) fn note_admitted(&mut self) {
+        let Some(configuration) = self.checkers.membership.last_committed() else { return };
+        let is_back = |node: &Node| node.fate == Fate::Wiped && Identity::votes(node, configuration);
+        let back: Vec<usize> =
+            self.nodes.iter().enumerate().filter(|(_, node)| is_back(node)).map(|(place, _)| place).collect();
+        for place in back {
+            self.node_mut(place).fate = Fate::Sound;
+            self.checkers.disks.admitted(place);
+            self.coverage.count(Count::WipedAdmitted);
+        }
     }
 
     // --- a stop in order -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ use crate::disk::{Misdirected, SimDisk};
 use crate::node::{Ambush, Fate, KvServer, Process};
 use crate::random::Random;
 use crate::time::{SECONDS, Time};
-use crate::world::{World, address_of};
+use crate::world::{Event, World, address_of};
 
 /// Where the batches of a segment begin.
 const SECTOR_BYTES: usize = 512;
@@ -61,8 +61,7 @@ impl World {
             self.coverage.count(Count::DamageHarmless);
             self.node_mut(node).fate = Fate::Sound;
         }
-        let is_wiped = self.node(node).fate == Fate::Wiped;
-        let verdict = self.checkers.disks.recovered(node, is_wiped, server.replica());
+        let verdict = self.checkers.disks.recovered(node, server.replica());
         self.judge(verdict);
         self.checkers.begin(node);
         let identity = PeerIdentity { id, disk: storage.identity().disk, incarnation: storage.incarnation() };
@@ -77,6 +76,7 @@ impl World {
             server,
             view,
             identity,
+            peers: std::collections::BTreeMap::new(),
             started: self.now,
             inbox: std::collections::VecDeque::new(),
             has_turn: false,
@@ -98,7 +98,7 @@ impl World {
         self.first_turn(node, &mut process, clock);
         self.plan_look(node, &mut process);
         self.node_mut(node).process = Some(process);
-        self.dial_everybody(node, number);
+        self.schedule(self.now, Event::Inquire { node, process: number });
     }
 
     /// What a recovery went over.

@@ -10,7 +10,10 @@ use crate::time::{MILLIS, SECONDS, Time};
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) seed: u64,
+    /// The servers that form the cluster.
     pub(crate) nodes: usize,
+    /// Servers that want to join it.
+    pub(crate) newcomers: usize,
     pub(crate) clients: usize,
     /// Operations of all clients together.
     pub(crate) operations: u64,
@@ -124,6 +127,8 @@ pub(crate) enum FaultKind {
     Transfer,
     /// No fault: a server, mostly the leader, is stopped in order and started again.
     Stop,
+    /// No fault: somebody asks for a change of the membership.
+    ChangeMembers,
 }
 
 /// All kinds, and how often each is drawn compared to the others.
@@ -164,12 +169,17 @@ impl Scenario {
         let settings = Settings::draw(&mut random, &mut Random::new(seed, 7), nodes);
         let mut faults = draw_faults(&mut random);
         faults.extend(draw_operations(&mut Random::new(seed, 6)));
+        let mut of_members = Random::new(seed, 8);
+        let newcomers = of_members.pick(&[0, 0, 1, 2, 2]);
+        if newcomers > 0 {
+            faults.extend(draw_changes(&mut of_members));
+        }
         let clients = usize::try_from(random.between(4, 8)).unwrap_or(4);
         let operations = operations.unwrap_or_else(|| random.between(1_000, 1_200));
-        Self { seed, nodes, clients, operations, settings, faults, heal_at: SAFETY_PHASE }
+        Self { seed, nodes, newcomers, clients, operations, settings, faults, heal_at: SAFETY_PHASE }
     }
 
-    /// How many servers may lose what their disk held.
+    /// How many of the servers that form the cluster it can do without.
     pub(crate) const fn tolerated(&self) -> usize {
         (self.nodes - 1) / 2
     }
@@ -254,6 +264,21 @@ fn draw_operations(random: &mut Random) -> Vec<PlannedFault> {
         let kind = if random.chance(stop_per_mille) { FaultKind::Stop } else { FaultKind::Transfer };
         let lasts = random.between(100 * MILLIS, 2 * SECONDS);
         operations.push(PlannedFault { at, lasts, kind, choice: random.bits() });
+    }
+}
+
+/// Changes of the membership, in the runs that have newcomers.
+fn draw_changes(random: &mut Random) -> Vec<PlannedFault> {
+    let pause = random.pick(&[SECONDS / 2, 2 * SECONDS, 5 * SECONDS]);
+    let mut changes = Vec::new();
+    let mut at = SECONDS;
+    loop {
+        at += random.below(2 * pause);
+        if at >= SAFETY_PHASE - SECONDS {
+            return changes;
+        }
+        let lasts = random.between(100 * MILLIS, 5 * SECONDS);
+        changes.push(PlannedFault { at, lasts, kind: FaultKind::ChangeMembers, choice: random.bits() });
     }
 }
 

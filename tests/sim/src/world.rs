@@ -52,6 +52,8 @@ pub(crate) enum Event {
     Dial { from: usize, to: usize, kind: LinkKind, process: u64 },
     /// A connection is given up if it is still cut.
     GiveUp { from: usize, to: usize },
+    /// A newcomer asks at the addresses it was given who is there.
+    Inquire { node: usize, process: u64 },
     /// A server is started.
     Start { node: usize },
     /// A client does something.
@@ -125,7 +127,7 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(scenario: Scenario, keeps_lines: bool) -> Self {
-        let count = scenario.nodes;
+        let count = scenario.nodes + scenario.newcomers;
         let mut world = Self {
             now: 0,
             queue: BinaryHeap::new(),
@@ -219,6 +221,7 @@ impl World {
             Event::Arrive { node, process, what } => self.arrive(node, process, *what),
             Event::Dial { from, to, kind, process } => self.dial(from, to, kind, process),
             Event::GiveUp { from, to } => self.give_up(from, to),
+            Event::Inquire { node, process } => self.inquire(node, process),
             Event::Start { node } => self.start(node),
             Event::Client { client, serial } => self.client_acts(client, serial),
             Event::Reply { client: OPERATOR, frame, .. } => self.operator_is_answered(&frame),
@@ -340,7 +343,8 @@ impl World {
                 },
                 Happening::PeerMet { from, client_address } => server.handle_peer_met(from.id, client_address),
                 Happening::PeerLinkLost { peer, link } => server.handle_peer_link_lost(peer, link),
-                Happening::LinkUp { peer, welcome } => server.handle_link_up(peer, welcome),
+                Happening::LinkUp { peer, link, welcome } => server.handle_link_up(peer, link, welcome),
+                Happening::SeedFound { address, welcome } => server.handle_seed(address, &welcome),
                 Happening::LinkLost { peer, link } => server.handle_link_lost(now, peer, link),
                 Happening::Request { connection, frame } => {
                     if !self.connections.contains_key(&connection) {
@@ -370,10 +374,14 @@ impl World {
             let verdict = self.checkers.observe(&turn, &mut self.coverage);
             self.mix_state(process);
             self.judge(verdict);
+            self.note_admitted();
             if orders.is_empty() {
                 break;
             }
-            let Orders { messages, jobs, snapshot_jobs, replies, events } = orders;
+            let Orders { peers, messages, jobs, snapshot_jobs, replies, events } = orders;
+            if let Some(peers) = peers {
+                self.link_to(node, process, clock, peers);
+            }
             for event in &events {
                 let id = process.identity.id;
                 self.trace.line(self.now, || format!("{id} {event}"));
@@ -512,7 +520,11 @@ impl World {
 
     /// A connection is made, if both ends are there and each admits the other.
     fn dial(&mut self, from: usize, to: usize, kind: LinkKind, process: u64) {
-        if self.node(from).process(process).is_none() || self.network.link(from, to, kind).up.is_some() {
+        // Whom it does not want any more, or looks for at a wrong address, it does not reach.
+        let id = self.node(to).id;
+        let is_wanted = |process: &Process| process.peers.get(&id) == Some(&peer_address_of(to));
+        let wants = self.node(from).process(process).is_some_and(is_wanted);
+        if !wants || self.network.link(from, to, kind).up.is_some() {
             return;
         }
         let is_reachable = !self.network.is_cut(from, to) && !self.network.is_cut(to, from);
@@ -535,7 +547,7 @@ impl World {
                 self.network.link(from, to, kind).up = Some(ends);
                 let client_address = address_of(from);
                 self.arrive(to, ends.1, Happening::PeerMet { from: identity, client_address });
-                self.arrive(from, ends.0, Happening::LinkUp { peer: acceptor_id, welcome });
+                self.arrive(from, ends.0, Happening::LinkUp { peer: acceptor_id, link: kind, welcome });
                 // Who was met is dialled at once, as the node's loop does.
                 for kind in KINDS {
                     self.schedule(self.now, Event::Dial { from: to, to: from, kind, process: ends.1 });
@@ -592,15 +604,55 @@ impl World {
         }
     }
 
-    /// Asks all others to be dialled by a process that has just started, and the other way round.
-    pub(crate) fn dial_everybody(&mut self, node: usize, process: u64) {
-        for other in (0..self.nodes.len()).filter(|&other| other != node) {
+    /// A server has links to these from now on, and to nobody else.
+    fn link_to(&mut self, node: usize, process: &mut Process, clock: Instant, peers: BTreeMap<NodeId, String>) {
+        let before = std::mem::replace(&mut process.peers, peers);
+        let closed: Vec<NodeId> =
+            before.iter().filter(|(id, address)| process.peers.get(id) != Some(address)).map(|(id, _)| *id).collect();
+        for peer in closed {
+            for kind in KINDS {
+                process.server.handle_link_lost(clock, peer, kind);
+                if let Some((_, to_process)) = self.network.link(node, place_of(peer), kind).up.take() {
+                    let what = Box::new(Happening::PeerLinkLost { peer: process.identity.id, link: kind });
+                    let at = self.now + self.random.below(100 * MILLIS);
+                    self.schedule(at, Event::Arrive { node: place_of(peer), process: to_process, what });
+                }
+            }
+        }
+        let opened: Vec<NodeId> =
+            process.peers.iter().filter(|(id, address)| before.get(id) != Some(address)).map(|(id, _)| *id).collect();
+        for peer in opened {
             for kind in KINDS {
                 let at = self.now + self.random.below(5 * MILLIS);
-                self.schedule(at, Event::Dial { from: node, to: other, kind, process });
+                self.schedule(at, Event::Dial { from: node, to: place_of(peer), kind, process: process.number });
             }
         }
     }
+
+    /// A newcomer asks who is at the addresses it was given, as long as it needs to know.
+    fn inquire(&mut self, node: usize, number: u64) {
+        let Some(process) = self.node(node).process(number) else { return };
+        if self.node(node).config.join.is_empty() || !process.server.seeks_members() {
+            return;
+        }
+        let hello = process.view.inquiry();
+        for seed in 0..self.scenario.nodes {
+            let is_reachable = !self.network.is_cut(node, seed) && !self.network.is_cut(seed, node);
+            let other = self.node(seed);
+            let answers = other.process.as_ref().filter(|_| is_reachable && other.is_awake(self.now));
+            let welcome =
+                answers.and_then(|process| process.view.admit(&hello, Serves { clients: true, peers: true }).ok());
+            if let Some(welcome) = welcome {
+                self.arrive(node, number, Happening::SeedFound { address: peer_address_of(seed), welcome });
+            }
+        }
+        self.schedule(self.now + SECONDS, Event::Inquire { node, process: number });
+    }
+}
+
+/// Where peers reach a server.
+pub(crate) fn peer_address_of(node: usize) -> String {
+    format!("n{}:7002", node + 1)
 }
 
 /// Where clients reach a server.
@@ -623,7 +675,13 @@ fn machine(place: usize, scenario: &Scenario) -> Node {
     let id = node_id(place);
     let settings = &scenario.settings;
     let mut config = NodeConfig::new(id, "", address_of(place));
-    config.cluster = (0..scenario.nodes).map(|node| (node_id(node), format!("n{}:7002", node + 1))).collect();
+    let founders = (0..scenario.nodes).map(|node| (node_id(node), peer_address_of(node)));
+    if place < scenario.nodes {
+        config.cluster = founders.collect();
+    } else {
+        config.join = founders.map(|(_, address)| address).collect();
+        config.advertise_peer = Some(peer_address_of(place));
+    }
     config.election_timeout_min = Duration::from_millis(settings.election_timeout_ms);
     config.election_timeout_max = Duration::from_millis(2 * settings.election_timeout_ms);
     config.heartbeat_interval = Duration::from_millis(settings.heartbeat_ms);
@@ -662,6 +720,7 @@ const fn event_number(event: &Event) -> u64 {
         Event::Arrive { node, .. } => 0x60 + *node as u64,
         Event::Dial { from, .. } => 0x70 + *from as u64,
         Event::GiveUp { from, .. } => 0x80 + *from as u64,
+        Event::Inquire { node, .. } => 0x98 + *node as u64,
         Event::Start { node } => 0x90 + *node as u64,
         Event::Client { client, .. } => 0xa0 + *client as u64,
         Event::Reply { client: OPERATOR, .. } => 0xbf,

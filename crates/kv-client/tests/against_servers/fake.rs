@@ -10,10 +10,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use kv_client::{Client, ClientConfig};
 use kv_store::api::{
-    Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError, RequestErrorKind, Response,
-    ResponseBody,
+    Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
+    RequestErrorKind, Response, ResponseBody,
 };
-use kv_store::{KvStore, Stamp};
+use kv_store::{KvStore, Revision, Stamp};
 use raft_net::{AcceptLimits, Frame, FrameCodec, FrameKind, HandshakeRefusal, Hello, Welcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -256,6 +256,11 @@ fn frame_of(response: &Response) -> Frame {
     Frame { kind: FrameKind::Response, group: 0, header, payload: Bytes::new() }
 }
 
+/// Three voters, and these learners.
+fn members(learners: Vec<u64>, revision: Revision) -> ResponseBody {
+    ResponseBody::Members(Members { voters: vec![1, 2, 3], learners, revision })
+}
+
 impl Shared {
     fn welcome(&self, hello: &Hello) -> Result<Welcome, HandshakeRefusal> {
         if let Some(theirs) = hello.cluster.filter(|theirs| *theirs != self.cluster.id) {
@@ -289,6 +294,13 @@ impl Shared {
             RequestBody::NodeStatus => ResponseBody::NodeStatus(self.status(&state)),
             RequestBody::TransferLeadership { to } => {
                 ResponseBody::Leadership(Leadership { leader: to.unwrap_or(self.id), term: 2 })
+            }
+            RequestBody::Members => members(Vec::new(), state.store.revision()),
+            RequestBody::ChangeMembers { change: MemberChange::Add { id, .. } } => {
+                members(vec![id], state.store.revision())
+            }
+            RequestBody::ChangeMembers { change: MemberChange::Promote { .. } | MemberChange::Remove { .. } } => {
+                members(Vec::new(), state.store.revision())
             }
             RequestBody::StateHash { revision } => {
                 let revision = revision.unwrap_or(state.store.revision());

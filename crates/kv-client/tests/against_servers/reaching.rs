@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kv_client::{Client, ClientConfig, Consistency, ErrorKind};
+use kv_client::{Client, ClientConfig, Consistency, ErrorKind, MemberChange};
 use kv_store::api::RequestErrorKind;
 
 use crate::fake::{Cluster, Reaction, bounded, hasty, mute, nobody, patient, stranger};
@@ -65,6 +65,28 @@ async fn the_leader_is_learned_from_an_answer() {
     // A local read is about the first endpoint, whoever leads.
     client.get("n", Consistency::Local).await.unwrap();
     assert_eq!((follower.requests(), leader.requests()), (2, 2));
+}
+
+/// Only the leader changes the members; whoever was asked first names it.
+#[tokio::test]
+async fn a_change_of_the_members_finds_the_leader() {
+    let cluster = Cluster::new(1);
+    let (follower, leader) = (cluster.server(1).await, cluster.server(2).await);
+    follower.name_leader(&leader);
+    follower.script([Reaction::Fail(RequestErrorKind::LeaderChanged)]);
+    let client = patient([follower.address.as_str()]);
+    let add = MemberChange::Add { id: 4, address: "h:1".to_owned(), becomes_voter: false };
+    let members = client.change_members(add.clone()).await.unwrap();
+    assert_eq!((members.voters, members.learners), (vec![1, 2, 3], vec![4]));
+    assert_eq!((follower.requests(), leader.requests()), (0, 1), "the one that failed did nothing");
+
+    leader.script([Reaction::Fail(RequestErrorKind::Conflict)]);
+    let error = client.change_members(MemberChange::Remove { id: 4 }).await.unwrap_err();
+    assert_eq!((error.kind(), error.maybe_applied()), (ErrorKind::Conflict, false));
+    // What may have been done already is asked for again: it is the same thing.
+    leader.script([Reaction::ApplyAndHangUp]);
+    client.change_members(add).await.unwrap();
+    assert_eq!(client.members().await.unwrap().learners, Vec::<u64>::new());
 }
 
 #[tokio::test]

@@ -8,8 +8,8 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use kv_store::api::{
-    Consistency, LeaderChange, Leadership, MemberAddress, NodeAddress, NodeStatus, Request, RequestBody, RequestError,
-    RequestErrorKind, Response, ResponseBody,
+    Consistency, LeaderChange, Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Request,
+    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody,
 };
 use kv_store::{
     Answer, ClientId, Command, Effect, Envelope, Found, Item, KvStore, Limit, Limits, NotAnInteger, Outcome, Part,
@@ -170,8 +170,17 @@ fn requests() {
     golden.check("transfer", &request(RequestBody::TransferLeadership { to: None }));
     golden.check("transfer_to", &request(RequestBody::TransferLeadership { to: Some(300) }));
     golden.check("get_local_from", &get(Consistency::LocalFrom { revision: Revision(300) }));
+    golden.check("members", &request(RequestBody::Members));
+    let change = |change| request(RequestBody::ChangeMembers { change });
+    for becomes_voter in [false, true] {
+        let add = MemberChange::Add { id: 300, address: "h:7004".into(), becomes_voter };
+        golden.check(if becomes_voter { "member_add_voter" } else { "member_add" }, &change(add));
+    }
+    golden.check("member_promote", &change(MemberChange::Promote { id: 300 }));
+    golden.check("member_remove", &change(MemberChange::Remove { id: 300 }));
     golden.end();
-    assert_variants::<RequestBody>(5);
+    assert_variants::<RequestBody>(7);
+    assert_variants::<MemberChange>(3);
     assert_variants::<Query>(2);
     assert_variants::<Consistency>(4);
 }
@@ -257,10 +266,13 @@ fn responses() {
     golden.check("no_successor", &error(RequestErrorKind::NoSuccessor));
     golden.check("not_elected", &error(RequestErrorKind::NotElected));
     golden.check("no_space", &error(RequestErrorKind::NoSpace));
+    let members = Members { voters: vec![1, 2, 300], learners: vec![4], revision: Revision(300) };
+    golden.check("members", &Response { id: 300, leader: leader(), body: Ok(ResponseBody::Members(members)) });
+    golden.check("not_ready", &error(RequestErrorKind::NotReady));
     golden.end();
-    assert_variants::<ResponseBody>(5);
+    assert_variants::<ResponseBody>(6);
     assert_variants::<Found>(2);
-    assert_variants::<RequestErrorKind>(11);
+    assert_variants::<RequestErrorKind>(12);
 }
 
 #[test]

@@ -44,6 +44,9 @@ pub enum Role {
     Client,
     /// Another server.
     Peer(PeerHello),
+    /// Somebody who only wants to know who is there, and of which cluster: a server that has an address of the cluster it
+    /// is to join, and no name for it. The connection ends with the welcome.
+    Inquiry,
 }
 
 /// A server that dials another.
@@ -128,10 +131,8 @@ pub enum HandshakeRefusal {
         /// The server in question.
         id: u64,
     },
-    /// A member's id on another disk.
-    #[error(
-        "node {id} has another disk than the one in the configuration: its data directory was wiped or replaced. Put the old data directory back; replacing a member's disk is not supported yet"
-    )]
+    /// The id of the server that answers, on another disk.
+    #[error("node {id} is the one that answers; two servers cannot have one id, check --id")]
     ForeignDisk {
         /// The server in question.
         id: u64,

@@ -111,6 +111,8 @@ fn handshakes() {
         let variant = debug.split([' ', '{']).next().unwrap();
         golden.check_fields(&format!("refused-{variant}"), FrameKind::Refused, &refusal);
     }
+    let inquiry = Hello { cluster: None, role: Role::Inquiry, ..client };
+    golden.check_fields("hello-inquiry", FrameKind::Hello, &inquiry);
     golden.is_at_its_end();
 }
 
@@ -122,7 +124,7 @@ fn the_next_variants_are_unknown() {
         assert!(!decode(&[&[u8::try_from(number).unwrap()], &padding[..]].concat()), "{number} has no fixture");
     };
     is_unknown(refusals().len(), &|bytes| postcard::from_bytes::<raft_net::HandshakeRefusal>(bytes).is_ok());
-    is_unknown(2, &|bytes| postcard::from_bytes::<Role>(bytes).is_ok());
+    is_unknown(3, &|bytes| postcard::from_bytes::<Role>(bytes).is_ok());
     is_unknown(2, &|bytes| postcard::from_bytes::<LinkKind>(bytes).is_ok());
     for kind in (0..=u8::MAX).filter(|kind| ![1, 2, 3, 16, 17, 32, 33].contains(kind)) {
         let prefix = [&[0; 12][..], &[kind, 0, 0, 0], &[0; 4]].concat();

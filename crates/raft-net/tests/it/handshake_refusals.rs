@@ -86,7 +86,7 @@ async fn a_hello_of_wrong_bytes_is_refused() {
 
     // A right frame whose header ends too early, names a role there is not, or is text that is none.
     let peer_with_bad_text = [&[1, 1, 0, 1, 0, 1, 2][..], &[0; 1], &[0], &[1, 0xFF]].concat();
-    for header in [&[][..], &[1], &[1, 1], &[1, 1, 0], &[1, 1, 0, 2], &[1, 1, 9], &peer_with_bad_text] {
+    for header in [&[][..], &[1], &[1, 1], &[1, 1, 0], &[1, 1, 0, 3], &[1, 1, 9], &peer_with_bad_text] {
         let mut hello = frame(header, b"");
         hello.kind = FrameKind::Hello;
         let (error, _) = accept_bytes(&[&MAGIC[..], &encoded(&hello)].concat()).await;

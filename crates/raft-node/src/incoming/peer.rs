@@ -14,10 +14,17 @@ use crate::peer_message::PeerMessage;
 use crate::replica::PeerIdentity;
 use crate::runtime::Urgent;
 
+/// How many links peers may have open, both kinds together: those of the largest cluster and of as many newcomers.
+const MAX_OPEN_LINKS: usize = 256;
+
+/// A peer, by its disk, and one of its links.
+type Door = (NodeId, DiskId, LinkKind);
+
 /// The link of each kind that each peer has open. A new one takes the place of the old: a peer that lost its power
-/// never closes it, and what is still to be read from it is of an earlier incarnation.
+/// never closes it, and what is still to be read from it is of an earlier incarnation. Another disk is another peer,
+/// whatever id it has.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct PeerDoors(Arc<Mutex<BTreeMap<(NodeId, LinkKind), OpenLink>>>);
+pub(crate) struct PeerDoors(Arc<Mutex<BTreeMap<Door, OpenLink>>>);
 
 #[derive(Debug)]
 struct OpenLink {
@@ -35,25 +42,35 @@ pub(crate) struct Entered {
 }
 
 impl PeerDoors {
-    /// Lets a link in, in place of an older one. `None` if a later incarnation of the peer has one open already: this
-    /// one is late, or another process on a copy of the peer's directory.
-    pub(crate) fn enter(&self, peer: NodeId, link: LinkKind, incarnation: Incarnation) -> Option<Entered> {
+    /// Lets a link in, in place of an older one.
+    ///
+    /// # Errors
+    /// If a later incarnation of the peer has one open already: this one is late, or another process on a copy of the
+    /// peer's directory. Or if there are too many.
+    pub(crate) fn enter(&self, from: PeerIdentity, link: LinkKind) -> Result<Entered, String> {
         let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if doors.get(&(peer, link)).is_some_and(|open| open.incarnation > incarnation) {
-            return None;
+        let door = (from.id, from.disk, link);
+        match doors.get(&door) {
+            Some(open) if open.incarnation > from.incarnation => {
+                return Err("it is of an earlier start; does it run twice on copies of its data directory?".to_owned());
+            }
+            None if doors.len() >= MAX_OPEN_LINKS => {
+                return Err(format!("peers have {MAX_OPEN_LINKS} links open, the limit"));
+            }
+            Some(_) | None => {}
         }
         let replaced = CancellationToken::new();
-        let open = OpenLink { incarnation, replaced: replaced.clone() };
-        let old = doors.insert((peer, link), open);
+        let open = OpenLink { incarnation: from.incarnation, replaced: replaced.clone() };
+        let old = doors.insert(door, open);
         if let Some(old) = &old {
             old.replaced.cancel();
         }
-        Some(Entered { replaced, is_replacement: old.is_some() })
+        Ok(Entered { replaced, is_replacement: old.is_some() })
     }
 
     /// A link has ended that was not replaced.
-    fn leave(&self, peer: NodeId, link: LinkKind) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(peer, link));
+    fn leave(&self, from: PeerIdentity, link: LinkKind) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(from.id, from.disk, link));
     }
 }
 
@@ -61,9 +78,12 @@ pub(super) async fn serve(connection: Connection, hello: &PeerHello, doorway: &D
     let Some(id) = NodeId::new(hello.id) else { return };
     let link = hello.link;
     let from = PeerIdentity { id, disk: DiskId(hello.disk), incarnation: Incarnation(hello.incarnation) };
-    let Some(Entered { replaced, is_replacement }) = doorway.peer_doors.enter(id, link, from.incarnation) else {
-        warn!(peer = %id, "closed the {link:?} link of an earlier start of {id}; does it run twice on copies of its data directory?");
-        return;
+    let Entered { replaced, is_replacement } = match doorway.peer_doors.enter(from, link) {
+        Ok(entered) => entered,
+        Err(reason) => {
+            warn!(peer = %id, "closed the {link:?} link of {id}: {reason}");
+            return;
+        }
     };
     // Before anything that comes on the new link: the replies on the old one are lost.
     if is_replacement && doorway.urgent.send(Urgent::PeerLinkLost { peer: id, link }).await.is_err() {
@@ -75,7 +95,7 @@ pub(super) async fn serve(connection: Connection, hello: &PeerHello, doorway: &D
     }
     tokio::select! {
         () = listen(connection, from, link, doorway) => {
-            doorway.peer_doors.leave(id, link);
+            doorway.peer_doors.leave(from, link);
             // The loop may have ended.
             let _ = doorway.urgent.send(Urgent::PeerLinkLost { peer: id, link }).await;
         }
@@ -107,24 +127,41 @@ async fn listen(connection: Connection, from: PeerIdentity, link: LinkKind, door
 mod tests {
     use super::*;
 
+    fn peer(disk: u128, incarnation: u64) -> PeerIdentity {
+        PeerIdentity { id: NodeId::new(2).unwrap(), disk: DiskId(disk), incarnation: Incarnation(incarnation) }
+    }
+
     #[test]
     fn a_new_link_takes_the_place_of_the_old_unless_it_is_of_an_earlier_start() {
         let doors = PeerDoors::default();
-        let peer = NodeId::new(2).unwrap();
-        let enter = |link, incarnation| doors.enter(peer, link, Incarnation(incarnation));
+        let enter = |link, incarnation| doors.enter(peer(7, incarnation), link);
         let first = enter(LinkKind::Bulk, 3).unwrap();
         let control = enter(LinkKind::Control, 3).unwrap();
         assert!(!first.is_replacement && !control.is_replacement);
 
         let again = enter(LinkKind::Bulk, 3).unwrap();
         assert!(again.is_replacement && first.replaced.is_cancelled());
-        assert!(enter(LinkKind::Bulk, 2).is_none(), "of an earlier start");
+        assert!(enter(LinkKind::Bulk, 2).is_err(), "of an earlier start");
         assert!(!again.replaced.is_cancelled());
         let restarted = enter(LinkKind::Bulk, 4).unwrap();
         assert!(restarted.is_replacement && again.replaced.is_cancelled());
         assert!(!control.replaced.is_cancelled(), "each kind by itself");
 
-        doors.leave(peer, LinkKind::Bulk);
+        doors.leave(peer(7, 4), LinkKind::Bulk);
         assert!(!enter(LinkKind::Bulk, 1).unwrap().is_replacement);
+    }
+
+    #[test]
+    fn another_disk_is_another_peer_and_there_are_not_more_than_the_limit() {
+        let doors = PeerDoors::default();
+        let old = doors.enter(peer(1, 9), LinkKind::Control).unwrap();
+        for disk in 2..=MAX_OPEN_LINKS as u128 {
+            assert!(!doors.enter(peer(disk, 1), LinkKind::Control).unwrap().is_replacement);
+        }
+        assert!(!old.replaced.is_cancelled());
+        doors.enter(peer(0, 1), LinkKind::Control).unwrap_err();
+        doors.enter(peer(1, 9), LinkKind::Control).unwrap();
+        doors.leave(peer(2, 1), LinkKind::Control);
+        doors.enter(peer(0, 1), LinkKind::Control).unwrap();
     }
 }

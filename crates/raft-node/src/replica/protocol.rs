@@ -26,6 +26,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         self.effects = effects;
         self.committed = commit;
         self.apply_committed();
+        self.answer_changes();
         if led && !leads {
             self.counters.step_downs += 1;
         }
@@ -96,8 +97,11 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.note_leader_known(term, leader);
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
-            // Nobody asks for changes yet; what a leader's log says of the members is told.
-            Effect::ChangeAccepted { .. } | Effect::ChangeRefused { .. } | Effect::ConfigurationChanged { .. } => {
+            Effect::ChangeAccepted { position, .. } => self.changes.note_outcome(Ok(position)),
+            // Whoever asked is told, and again each time it asks.
+            Effect::ChangeRefused { reason, .. } => self.changes.note_outcome(Err(reason)),
+            Effect::ConfigurationChanged { .. } => {
+                self.note_peers_changed();
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
             Effect::TransferFailed { reason } => {
@@ -151,7 +155,7 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// The new leader of `term` says why it stood; nobody knows better.
     pub(super) fn note_elected(&mut self, term: Term, reason: String) {
         let is_news = self.last_change.as_ref().is_none_or(|change| change.term <= term);
-        if is_news && term <= Term::MAX_ACCEPTED {
+        if self.raft().is_some() && is_news && term <= Term::MAX_ACCEPTED {
             self.last_change = Some(LeaderChange { term, reason });
         }
     }
@@ -203,14 +207,6 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// Whether the sender is the member it says it is, on the disk that the configuration names (rule 2).
     pub(super) fn is_member(&self, from: PeerIdentity) -> bool {
         self.raft().is_some_and(|raft| raft.configuration().has(from.id, from.disk))
-    }
-
-    /// Somebody speaks that is no member: on another disk, or of a cluster this server has not heard of yet.
-    pub(super) fn note_foreign(&mut self, from: PeerIdentity) {
-        let is_known_id = self.configuration().is_some_and(|configuration| configuration.member(from.id).is_some());
-        if is_known_id && self.foreign_disks.insert(from.id, from.disk) != Some(from.disk) {
-            self.outputs.events.push(NodeEvent::ForeignDisk { peer: from.id });
-        }
     }
 
     pub(super) fn note_unreachable(&mut self, now: Instant, peer: NodeId) {

@@ -142,7 +142,9 @@ impl<M: StateMachine, W> Replica<M, W> {
                     Answer::Applied(reply) => PeerMessage::ForwardReply { id: forward, outcome: Ok(reply) },
                     Answer::Failed(failure) => PeerMessage::ForwardReply { id: forward, outcome: Err(failure.into()) },
                     Answer::Transferred(leadership) => PeerMessage::Transferred { id: forward, leadership },
-                    Answer::ReadReady => unreachable!("no read is forwarded"),
+                    Answer::ReadReady | Answer::Members(_) => {
+                        unreachable!("reads and changes of the members are not forwarded")
+                    }
                 };
                 self.outputs.messages.push((id, message));
             }
@@ -166,6 +168,7 @@ impl<M: StateMachine, W> Replica<M, W> {
         for waiter in self.reads.take_overdue(now) {
             self.outputs.answers.push((waiter, Answer::Failed(Failure::Timeout)));
         }
+        self.sweep_changes(now);
     }
 
     pub(super) fn give_up_forwarded_to(&mut self, peer: NodeId) {

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use raft_core::{ClusterId, Instant, NodeId, Raft, Restored};
+use raft_core::{ClusterId, Configuration, Instant, LogIndex, NodeId, Raft, Restored};
+use raft_storage::Formation;
 
 use super::{PeerIdentity, Replica};
 use crate::disk::DiskJob;
@@ -22,13 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) enum Stage {
     Forming(Box<Unformed>),
-    Running { cluster: ClusterId, raft: Box<Raft> },
+    Running {
+        cluster: ClusterId,
+        /// The members that formed it; nobody if this server was a newcomer.
+        initial: Configuration,
+        raft: Box<Raft>,
+    },
 }
 
 /// What a server keeps until the cluster has formed.
 #[derive(Debug)]
 pub(super) struct Unformed {
-    forming: Forming,
+    pub(super) forming: Forming,
     pub(super) announce_at: Instant,
     since: Instant,
     /// Whom it was last said to wait for, so that it is not said over and over.
@@ -89,17 +95,20 @@ impl<M: StateMachine, W> Replica<M, W> {
                     }
                 }
             }
-            Stage::Running { cluster, raft } => {
-                if !matches!(state, FormationState::Formed(_)) {
-                    let record = FormationRecord::new(*cluster, raft.configuration());
-                    let state = FormationState::Formed(record);
+            Stage::Running { cluster, initial, raft } => {
+                // One that was a newcomer cannot say who formed the cluster. But once it has a configuration for certain,
+                // others can get that from the log too.
+                let can_tell =
+                    !initial.is_empty() || (LogIndex(1)..=raft.commit_index()).contains(&raft.configuration_index());
+                if can_tell && !matches!(state, FormationState::Formed(_)) {
+                    let state = FormationState::Formed(FormationRecord::new(*cluster, initial));
                     self.outputs.messages.push((from.id, PeerMessage::Formation(state)));
                 }
             }
         }
     }
 
-    fn take_formation_step(&mut self, step: Step) {
+    pub(super) fn take_formation_step(&mut self, step: Step) {
         match step {
             Step::Wait => {}
             Step::Write(formation) => self.outputs.jobs.push(DiskJob::Formation(formation)),
@@ -110,8 +119,8 @@ impl<M: StateMachine, W> Replica<M, W> {
         let Stage::Forming(unformed) = &mut self.stage else { return };
         unformed.announce_at = now;
         let Some(formation) = unformed.forming.handle_synced() else { return };
-        let cluster = formation.cluster;
-        let restored = Restored { initial: formation.configuration, ..Restored::default() };
+        let Formation { cluster, configuration: initial, .. } = formation;
+        let restored = Restored { initial: initial.clone(), ..Restored::default() };
         let raft = Raft::new(self.config.protocol.clone(), restored, now)
             .expect("the settings were judged when the replica was made, and an unformed server has no log");
         let record = FormationRecord::new(cluster, raft.configuration());
@@ -119,7 +128,13 @@ impl<M: StateMachine, W> Replica<M, W> {
             let state = FormationState::Formed(record.clone());
             self.outputs.messages.push((peer, PeerMessage::Formation(state)));
         }
-        self.stage = Stage::Running { cluster, raft: Box::new(raft) };
-        self.outputs.events.push(NodeEvent::Formed { cluster });
+        self.outputs.events.push(if initial.is_empty() {
+            NodeEvent::AsksToJoin { cluster }
+        } else {
+            NodeEvent::Formed { cluster }
+        });
+        self.stage = Stage::Running { cluster, initial, raft: Box::new(raft) };
+        self.note_peers_changed();
+        self.introduce(now);
     }
 }

@@ -1,10 +1,15 @@
 //! What a replica knows of itself and the cluster.
 
-use raft_core::{ClusterId, ClusterTime, Configuration, DiskId, LogIndex, LogPosition, NodeId, Raft, RoleName, Term};
+use raft_core::{
+    ClusterId, ClusterTime, Configuration, LogIndex, LogPosition, Member, NodeId, Raft, RoleName, Standing, Term,
+};
 
 use super::{Replica, Stage};
 use crate::counters::Counters;
 use crate::machine::StateMachine;
+
+/// Where clients reach other servers is remembered of so many: more than a cluster has members, and newcomers.
+const MAX_CLIENT_ADDRESSES: usize = 256;
 
 /// The last change of leader.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +18,17 @@ pub struct LeaderChange {
     pub term: Term,
     /// Why it came about, as far as this server knows.
     pub reason: String,
+}
+
+/// What a replica knows of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// The member.
+    pub id: NodeId,
+    /// Where its peers reach it.
+    pub address: String,
+    /// What it is in the configuration in effect; `None` while the cluster is forming.
+    pub standing: Option<Standing>,
 }
 
 /// What a replica knows of itself and the cluster.
@@ -40,8 +56,10 @@ pub struct Status {
     pub is_restoring: bool,
     /// The last change of leader.
     pub last_change: Option<LeaderChange>,
+    /// Whether it was a member and is none any more.
+    pub is_removed: bool,
     /// The members: of the configuration, or as listed.
-    pub members: Vec<(NodeId, Option<DiskId>)>,
+    pub members: Vec<MemberStatus>,
     /// Cluster time.
     pub cluster_time: ClusterTime,
     /// What has happened so far.
@@ -99,9 +117,17 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// What it knows of itself and the cluster.
     pub fn status(&self) -> Status {
         let members = match &self.stage {
-            Stage::Forming(_) => self.config.listed.keys().map(|&id| (id, None)).collect(),
+            Stage::Forming(_) => {
+                let listed = self.config.listed.iter();
+                listed.map(|(&id, address)| MemberStatus { id, address: address.clone(), standing: None }).collect()
+            }
             Stage::Running { raft, .. } => {
-                raft.configuration().members().map(|(id, member)| (id, Some(member.disk))).collect()
+                let of = |(id, member, standing): (NodeId, &Member, &Standing)| MemberStatus {
+                    id,
+                    address: member.address.clone(),
+                    standing: Some(standing.clone()),
+                };
+                raft.configuration().standings().map(of).collect()
             }
         };
         let raft = self.raft();
@@ -117,6 +143,7 @@ impl<M: StateMachine, W> Replica<M, W> {
             log_bytes: raft.map_or(0, |raft| raft.log().size_bytes()),
             is_restoring: self.snapshots.is_restoring(),
             last_change: self.last_change.clone(),
+            is_removed: self.is_removed(),
             members,
             cluster_time: self.clock.now(),
             counters: self.counters,
@@ -135,6 +162,9 @@ impl<M: StateMachine, W> Replica<M, W> {
 
     /// Notes where clients reach a server that a handshake has admitted.
     pub fn note_client_address(&mut self, id: NodeId, address: String) {
-        self.client_addresses.insert(id, address);
+        let addresses = &mut self.client_addresses;
+        if addresses.len() < MAX_CLIENT_ADDRESSES || addresses.contains_key(&id) {
+            addresses.insert(id, address);
+        }
     }
 }

@@ -52,6 +52,7 @@ fn a_long_log_is_applied_in_steps_and_nothing_is_left_out() {
     let config = ReplicaConfig {
         disk: DiskId(7),
         listed: BTreeMap::new(),
+        address: "n1:1".to_owned(),
         protocol: Config::new(id, DiskId(7), Incarnation(2), 3),
         snapshot_threshold_bytes: u64::MAX,
     };

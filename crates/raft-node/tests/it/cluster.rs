@@ -28,6 +28,11 @@ pub(crate) fn n(id: u64) -> NodeId {
     NodeId::new(id).unwrap()
 }
 
+/// Where peers reach a server.
+pub(crate) fn address_of(id: NodeId) -> String {
+    format!("{id}:1")
+}
+
 /// The number of a request; also the number its command appends.
 pub(crate) type Request = u64;
 
@@ -35,6 +40,8 @@ pub(crate) type Request = u64;
 pub(crate) struct Server {
     pub(crate) disk: MemDisk,
     pub(crate) listed: BTreeMap<NodeId, String>,
+    /// Where a newcomer looks for the members.
+    pub(crate) seeds: Vec<NodeId>,
     pub(crate) running: Option<Running>,
     /// All it has said to its operator, over all incarnations.
     pub(crate) events: Vec<NodeEvent>,
@@ -44,6 +51,8 @@ pub(crate) struct Running {
     pub(crate) replica: Replica<List, Request>,
     storage: Storage<MemDisk>,
     pub(crate) identity: PeerIdentity,
+    /// Whom it has links to.
+    pub(crate) peers: BTreeSet<NodeId>,
     pub(crate) jobs: Vec<DiskJob>,
     pub(crate) queue: DiskQueue,
     done: VecDeque<DiskDone>,
@@ -107,12 +116,18 @@ pub(crate) struct Cluster {
     seed: u64,
 }
 
+impl Server {
+    /// One with an empty disk that knows nobody.
+    pub(crate) fn new() -> Self {
+        Self { disk: MemDisk::new(), listed: BTreeMap::new(), seeds: Vec::new(), running: None, events: Vec::new() }
+    }
+}
+
 impl Cluster {
     /// Servers with empty disks that are to form a cluster of all of them; none is started.
     pub(crate) fn new(count: u64, seed: u64) -> Self {
-        let listed: BTreeMap<NodeId, String> = (1..=count).map(|id| (n(id), format!("n{id}:1"))).collect();
-        let server =
-            |id| (n(id), Server { disk: MemDisk::new(), listed: listed.clone(), running: None, events: vec![] });
+        let listed: BTreeMap<NodeId, String> = (1..=count).map(n).map(|id| (id, address_of(id))).collect();
+        let server = |id| (n(id), Server { listed: listed.clone(), ..Server::new() });
         Self {
             now: Instant(0),
             servers: (1..=count).map(server).collect(),
@@ -185,7 +200,13 @@ impl Cluster {
         let mut protocol = raft_core::Config::new(id, disk, incarnation, seed);
         // So that a snapshot takes several, and a follower soon needs one.
         (protocol.snapshot_chunk_bytes, protocol.log_tail_bytes) = (700, 100);
-        let config = ReplicaConfig { disk, listed, protocol, snapshot_threshold_bytes: self.snapshot_threshold_bytes };
+        let config = ReplicaConfig {
+            disk,
+            listed,
+            address: address_of(id),
+            protocol,
+            snapshot_threshold_bytes: self.snapshot_threshold_bytes,
+        };
         let files = Snapshots::new(self.servers[&id].disk.clone(), storage.identity());
         let mut snapshots = SnapshotWorker::new(files);
         let machine = match &recovered.snapshot {
@@ -209,6 +230,7 @@ impl Cluster {
             replica,
             storage,
             identity,
+            peers: BTreeSet::new(),
             jobs: Vec::new(),
             queue,
             done: VecDeque::new(),
@@ -395,7 +417,8 @@ impl Cluster {
 
     fn send(&mut self, from: NodeId, to: NodeId, message: PeerMessage) {
         let kind = message.link();
-        let refusal = if !self.servers.contains_key(&to) || !self.is_running(to) || self.cut.contains(&(from, to)) {
+        let is_reachable = self.servers.contains_key(&to) && self.is_running(to) && !self.cut.contains(&(from, to));
+        let refusal = if !is_reachable || !self.running(from).peers.contains(&to) {
             Some(SendRefused::NotConnected)
         } else if self.full.contains(&(from, to)) {
             Some(SendRefused::Full)
@@ -471,7 +494,7 @@ impl Cluster {
 
     // --- requests ------------------------------------------------------------------------------------------------
 
-    fn note_request(&mut self, at: NodeId) -> Request {
+    pub(crate) fn note_request(&mut self, at: NodeId) -> Request {
         self.requests += 1;
         self.waiting.insert(self.requests, at);
         self.requests
@@ -533,7 +556,11 @@ impl Cluster {
     pub(crate) fn flush(&mut self, id: NodeId) {
         loop {
             let now = self.now;
-            let Outputs { messages, jobs, snapshot_jobs, answers, events } = self.running_mut(id).replica.flush(now);
+            let outputs = self.running_mut(id).replica.flush(now);
+            let Outputs { peers, messages, jobs, snapshot_jobs, answers, events } = outputs;
+            if let Some(peers) = peers {
+                self.running_mut(id).peers = peers.into_keys().collect();
+            }
             let has_jobs = !jobs.is_empty() || !snapshot_jobs.is_empty();
             if messages.is_empty() && !has_jobs && answers.is_empty() && events.is_empty() {
                 return;
@@ -575,6 +602,7 @@ impl Cluster {
                     *draws
                 };
                 self.servers.get_mut(&id).unwrap().running.as_mut().unwrap().replica.tick(now, &mut draw);
+                self.seek_members(id);
                 self.flush(id);
             }
         }

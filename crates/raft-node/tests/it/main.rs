@@ -16,6 +16,8 @@ mod catching_up;
 mod cluster;
 mod formation;
 mod machine;
+mod members;
+mod membership;
 mod random;
 mod reads;
 mod real;

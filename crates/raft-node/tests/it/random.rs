@@ -161,7 +161,7 @@ impl Run {
                     assert!(length >= known, "read {request} saw {length} numbers, {known} were known when it began");
                     self.known = self.known.max(length);
                 }
-                Answer::Transferred(_) | Answer::Failed(_) => {}
+                Answer::Transferred(_) | Answer::Members(_) | Answer::Failed(_) => {}
             }
         }
     }
@@ -213,6 +213,7 @@ impl Run {
                 Answer::Transferred(Leadership { leader, term }) => {
                     assert_eq!(leaders.entry(*term).or_insert(*leader), leader, "one leader of {term}");
                 }
+                Answer::Members(_) => {}
                 Answer::Failed(failure) => {
                     assert!(failure.maybe_applied() || !once.contains(request), "{request} failed: {failure:?}");
                 }

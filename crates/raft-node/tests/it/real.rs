@@ -57,7 +57,7 @@ impl Service<List> for Lists {
     ) {
         let payload = match answer {
             Answer::Applied(reply) => reply,
-            Answer::ReadReady | Answer::Transferred(_) | Answer::Failed(_) => Bytes::new(),
+            Answer::ReadReady | Answer::Transferred(_) | Answer::Members(_) | Answer::Failed(_) => Bytes::new(),
         };
         replies.frames.push((connection, response(header, payload)));
     }
@@ -430,15 +430,16 @@ fn peer(id: u64, incarnation: u64) -> Role {
 }
 
 #[tokio::test]
-async fn a_peer_with_our_id_or_an_unknown_one_is_refused() {
+async fn who_was_not_listed_has_no_part_in_the_formation_nor_has_a_second_one_of_our_id() {
     let directory = TempDir::new().unwrap();
     let mut config = single(&directory);
     config.cluster.insert(n(2), "127.0.0.1:1".to_owned());
     let node = Node::start(config, List::default()).unwrap();
-    for id in [1, 9] {
+    for expected in [HandshakeRefusal::ForeignDisk { id: 1 }, HandshakeRefusal::UnknownPeer { id: 9 }] {
+        let id = if matches!(expected, HandshakeRefusal::ForeignDisk { .. }) { 1 } else { 9 };
         let refused = connect(&node.address().to_string(), peer(id, 1)).await.unwrap_err();
         let ConnectError::Refused { refusal, .. } = refused else { panic!("{refused}") };
-        assert_eq!(refusal, HandshakeRefusal::UnknownPeer { id });
+        assert_eq!(refusal, expected);
     }
     node.shutdown().await.unwrap();
 }

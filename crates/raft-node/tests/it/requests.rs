@@ -429,7 +429,7 @@ fn a_leader_that_slept_through_an_election_answers_no_read_from_its_old_state() 
     match cluster.wait_for(read) {
         Answer::ReadReady => assert_eq!(cluster.seen(read), [write]),
         Answer::Failed(failure) => assert!(matches!(failure, Failure::NotLeader | Failure::NoLeader), "{failure:?}"),
-        Answer::Applied(_) | Answer::Transferred(_) => panic!("a read is answered as one"),
+        Answer::Applied(_) | Answer::Transferred(_) | Answer::Members(_) => panic!("a read is answered as one"),
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) fn build(sources: &Layer) -> Result<Config, ConfigError> {
         advertise: sources.optional(Setting::Advertise, parse_destination)?,
         advertise_peer: sources.optional(Setting::AdvertisePeer, parse_destination)?,
         cluster,
+        join: sources.optional(Setting::Join, parse_join)?.unwrap_or_default(),
         dial,
         timers: sources.timers()?,
         snapshot_threshold_bytes: sources.size(Setting::SnapshotThreshold, 1..=1 << 50)?,
@@ -129,8 +130,7 @@ impl Sources<'_> {
     fn check_start(&self) -> Result<(), ConfigError> {
         match (self.given(Setting::Join), self.given(Setting::Cluster)) {
             (Some(_), Some(_)) => Err(ConfigError::ClusterAndJoin),
-            (Some(join), None) => Err(join.refused(Problem::JoinNotAvailable)),
-            (None, _) => Ok(()),
+            (_, None) | (None, _) => Ok(()),
         }
     }
 
@@ -168,6 +168,11 @@ impl Sources<'_> {
     }
 
     fn check_advertised(&self, config: &Config) -> Result<(), ConfigError> {
+        // Nobody else could tell its peers where a newcomer is.
+        let listens_for_peers = config.peer_listen.as_ref().unwrap_or(&config.listen);
+        if !config.join.is_empty() && listens_for_peers.is_wildcard() && config.advertise_peer.is_none() {
+            return Err(self.refused(Setting::Join, Problem::AdvertisePeerMissing));
+        }
         // One socket for clients and peers: what reaches it from peers reaches it from clients.
         let known_from_cluster = config.peer_listen.is_none() && config.cluster.is_some();
         if config.listen.is_wildcard() && config.advertise.is_none() && !known_from_cluster {
@@ -234,6 +239,16 @@ fn parse_election_timeout(text: &str) -> Result<(Duration, Duration), Problem> {
         return Err(Problem::RangeTooNarrow { min });
     }
     Ok((min, max))
+}
+
+/// `HOST:PORT,HOST:PORT`.
+fn parse_join(text: &str) -> Result<Vec<HostPort>, Problem> {
+    let items: Vec<&str> = text.split(',').map(str::trim).collect();
+    if items.len() > MAX_MEMBERS {
+        return Err(Problem::TooManyMembers { count: items.len(), most: MAX_MEMBERS });
+    }
+    let parse = |item: &str| if item.is_empty() { Err(Problem::EmptyItem) } else { parse_destination(item) };
+    items.into_iter().map(parse).collect()
 }
 
 /// `1=HOST:PORT,2=HOST:PORT`, no id twice.

@@ -179,9 +179,11 @@ pub enum Problem {
         /// What the request limit would have to be.
         needed_bytes: u64,
     },
-    /// A setting of a later version.
-    #[error("not available yet: start every node of a new cluster with the same --cluster list instead")]
-    JoinNotAvailable,
+    /// A newcomer that listens everywhere could not say where it is.
+    #[error(
+        "this node listens for peers on every interface, so say with --advertise-peer HOST:PORT where they reach it"
+    )]
+    AdvertisePeerMissing,
 }
 
 /// Why the configuration file cannot be read.

@@ -42,6 +42,7 @@ pub struct Config {
     advertise: Option<HostPort>,
     advertise_peer: Option<HostPort>,
     cluster: Option<BTreeMap<NodeId, HostPort>>,
+    join: Vec<HostPort>,
     dial: BTreeMap<NodeId, HostPort>,
     timers: Timers,
     snapshot_threshold_bytes: u64,
@@ -171,6 +172,18 @@ impl Config {
 
     fn own_cluster_address(&self) -> Option<&HostPort> {
         self.cluster.as_ref()?.get(&self.id)
+    }
+
+    /// Where peers reach this node, if that is not where it listens for them.
+    #[must_use]
+    pub const fn advertise_peer(&self) -> Option<&HostPort> {
+        self.advertise_peer.as_ref()
+    }
+
+    /// Peer addresses of a cluster that this node asks to join; none if it forms one, or belongs to one already.
+    #[must_use]
+    pub fn join(&self) -> &[HostPort] {
+        &self.join
     }
 
     /// The members of a new cluster with their peer addresses, this node among them. `None` is fine for a data

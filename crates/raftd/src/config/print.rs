@@ -51,7 +51,10 @@ impl Config {
             Setting::Advertise => address(self.advertise.as_ref()),
             Setting::AdvertisePeer => address(self.advertise_peer.as_ref()),
             Setting::Cluster => self.cluster.as_ref().map(members),
-            Setting::Join => None,
+            Setting::Join => {
+                let seeds: Vec<String> = self.join.iter().map(HostPort::to_string).collect();
+                (!seeds.is_empty()).then(|| seeds.join(","))
+            }
             Setting::Dial => (!self.dial.is_empty()).then(|| members(&self.dial)),
             Setting::ElectionTimeout => {
                 let Timers { election_timeout_min: min, election_timeout_max: max, .. } = self.timers;

@@ -19,7 +19,7 @@ pub enum Setting {
     AdvertisePeer,
     /// The members a new cluster is formed of, with their peer addresses.
     Cluster,
-    /// Nodes of a cluster to join. Not available yet.
+    /// Nodes of a cluster to join, by their peer addresses.
     Join,
     /// Where this node reaches single peers, instead of their own addresses.
     Dial,

@@ -113,7 +113,9 @@ const REFUSED: &str = r#"
 --cluster 1=0.0.0.0:1 => "1=0.0.0.0:1": 0.0.0.0:1 is an address for listening; name the one others connect to
 --cluster 1=::1:7001 => "1=::1:7001": an IPv6 address stands in brackets: [::1]:7001
 --cluster 1=a:1 --join b:2 => ! --cluster forms a new cluster and --join enters an existing one; give one of the two
---join b:2 => not available yet: start every node of a new cluster with the same --cluster list instead
+--join b:2, => an item of the list is empty
+--join b => the port is missing; write b:7001, say
+--join 0.0.0.0:7001 => 0.0.0.0:7001 is an address for listening; name the one others connect to
 --dial 1=a:1 => node 1 is this node itself, which it never dials
 --dial 2=a:1 --dial 2=a:2 => ! --dial 2=a:1,2=a:2: id 2 is listed twice
 --peer-listen 127.0.0.1 => the port is missing; write 127.0.0.1:7001, say
@@ -330,6 +332,20 @@ fn advertised_addresses_follow_from_what_is_known() {
 }
 
 #[test]
+fn a_newcomer_says_whom_to_ask_and_where_it_is() {
+    let config = |flags: &str| Start { flags: &with_flags(flags), ..Start::default() }.config();
+    assert_eq!(config("--join b:2,[::1]:3").join(), [address("b:2"), address("[::1]:3")]);
+    assert!(config("--cluster 1=a:7001").join().is_empty());
+    assert_eq!(config("--join b:2 --advertise-peer a:9").advertise_peer(), Some(&address("a:9")));
+
+    let everywhere = "--id 1 --data-dir d --listen 0.0.0.0:1 --advertise a:1 --join b:2";
+    let error = Start { flags: everywhere, ..Start::default() }.load().unwrap_err();
+    assert!(error.to_string().contains("--advertise-peer HOST:PORT"), "{error}");
+    let told = format!("{everywhere} --advertise-peer a:1");
+    Start { flags: &told, ..Start::default() }.load().unwrap();
+}
+
+#[test]
 fn warnings_name_what_may_be_meant_otherwise() {
     let warnings = |flags: &str| {
         let flags = with_flags(flags);
@@ -367,6 +383,7 @@ proptest! {
         key_bytes in 1_u64..=4 << 10,
         json in any::<bool>(),
         peers in proptest::option::of(1_u16..),
+        joins in any::<bool>(),
     ) {
         let mut file = format!("id = {id}\n\"data_dir\" = {}\nlisten = \"[::1]:0\"\n", toml::Value::from(data_dir.as_str()));
         file += &format!("election-timeout = \"{min_ms}ms..{}ms\"\nheartbeat_interval = \"{heartbeat_ms}ms\"\n", 2 * min_ms + spread_ms);
@@ -377,6 +394,9 @@ proptest! {
         }
         if let Some(port) = peers {
             file += &format!("cluster = \"{id}=x:{port}\"\npeer-listen = \"0.0.0.0:{port}\"\n");
+        }
+        if peers.is_none() && joins {
+            file += "join = [\"x:1\", \"[::1]:2\"]\n";
         }
         if json {
             file += "log-format = \"json\"\n";

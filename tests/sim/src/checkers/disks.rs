@@ -7,14 +7,14 @@
 
 use std::collections::VecDeque;
 
-use raft_core::{Entry, HardState, LogIndex, LogPosition, Write};
+use raft_core::{Configuration, Entry, Half, HardState, LogIndex, LogPosition, NodeId, Write};
 use raft_node::{DiskDone, DiskJob, Replica};
 use raft_storage::Formation;
 
 use super::Verdict;
 use super::Violation;
 use super::ledger::Ledger;
-use crate::world::writes_in;
+use crate::world::{place_of, writes_in};
 
 const CONFIRMED: &str = "What a disk confirmed is there after a crash";
 
@@ -115,27 +115,49 @@ impl Disks {
         }
     }
 
-    /// The ledger has grown: a majority of disks must have its last entry.
-    pub(crate) fn committed(&self, ledger: &Ledger) -> Verdict {
+    /// The ledger has grown: a majority of the voters' disks must have its last entry, in both halves of a configuration
+    /// that the leader that committed it went by in that turn: it may have appended the next one behind it at once.
+    pub(crate) fn committed(&self, ledger: &Ledger, went_by: [Option<&Configuration>; 2]) -> Verdict {
         let Some(last) = ledger.last() else { return Ok(()) };
-        let holders = self.shadows.iter().filter(|shadow| shadow.has(last)).count();
-        if holders * 2 > self.shadows.len() {
-            return Ok(());
+        let [before, after] = went_by.map(|configuration| {
+            configuration.map_or_else(|| Err("no configuration".to_owned()), |one| self.are_majority(last, one))
+        });
+        before.or(after)
+    }
+
+    fn are_majority(&self, last: &Entry, configuration: &Configuration) -> Verdict {
+        let has_it = |id: &NodeId| self.shadows.get(place_of(*id)).is_some_and(|shadow| shadow.has(last));
+        for half in Half::BOTH {
+            let voters = configuration.voters_in(half).count();
+            let holders = configuration.voters_in(half).filter(has_it).count();
+            if holders * 2 <= voters {
+                return Err(format!("{} is committed on {holders} disks of {configuration}", last.position));
+            }
         }
-        Err(format!("{} is committed on {holders} disks of {}", last.position, self.shadows.len()))
+        Ok(())
+    }
+
+    /// A stopped server's disk is replaced by an empty one.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        if let Some(shadow) = self.shadows.get_mut(node) {
+            *shadow = Shadow { wiped: std::mem::take(&mut shadow.log), ..Shadow::default() };
+        }
+    }
+
+    /// A new disk votes: what the old one had does not count any more.
+    pub(crate) fn admitted(&mut self, node: usize) {
+        if let Some(shadow) = self.shadows.get_mut(node) {
+            shadow.wiped = ShadowLog::default();
+        }
     }
 
     /// A server starts with what it found on its disk.
     pub(crate) fn recovered<M: raft_node::StateMachine, W>(
         &mut self,
         node: usize,
-        is_wiped: bool,
         replica: &Replica<M, W>,
     ) -> Result<(), Violation> {
         let Some(shadow) = self.shadows.get_mut(node) else { return Ok(()) };
-        if is_wiped {
-            *shadow = Shadow { wiped: std::mem::take(&mut shadow.log), ..Shadow::default() };
-        }
         let Some(raft) = replica.raft() else {
             if shadow.is_formed || shadow.log.last() != LogPosition::ORIGIN {
                 let what = format!("n{} has forgotten its cluster", node + 1);
@@ -174,7 +196,9 @@ impl Disks {
         }
         // What was found counts as confirmed from now on: recovery made it durable.
         let log = ShadowLog { base: covered, entries: found };
-        *shadow = Shadow { hard_state, log, is_formed: true, ..Shadow::default() };
+        shadow.hard_state = hard_state;
+        shadow.log = log;
+        shadow.is_formed = true;
         Ok(())
     }
 }

@@ -1,31 +1,31 @@
-//! Identity (rule 2): a disk that was wiped is kept out, and nobody else is.
+//! Identity (rule 2): servers of one cluster speak with each other, and a new disk is a voter only by a configuration.
 
+use raft_core::{Configuration, Standing};
 use raft_net::HandshakeRefusal;
 
 use super::Violation;
-use crate::node::{Fate, Node};
+use crate::node::Node;
 
 /// Keeps nothing.
 #[derive(Debug)]
 pub(crate) struct Identity;
 
 impl Identity {
-    /// A handshake was refused.
+    /// A handshake was refused: that may be only before both belong to a cluster.
     pub(crate) fn refused(&self, from: &Node, to: &Node, refusal: &HandshakeRefusal) -> Result<(), Violation> {
-        if from.fate == Fate::Wiped || to.fate == Fate::Wiped {
+        let belongs =
+            |node: &Node| node.process.as_ref().is_some_and(|process| process.server.replica().raft().is_some());
+        if !belongs(from) || !belongs(to) {
             return Ok(());
         }
-        let what = format!("{} and {} both have their disks, and do not connect: {refusal}", from.id, to.id);
+        let what = format!("{} and {} are of one cluster, and do not connect: {refusal}", from.id, to.id);
         Err(Violation::new("Members are admitted", what))
     }
 
-    /// A server on a wiped disk must not take part.
-    pub(crate) fn check_kept_out(&self, node: &Node) -> Result<(), Violation> {
-        let takes_part = node.process.as_ref().is_some_and(|process| process.server.replica().raft().is_some());
-        if node.fate == Fate::Wiped && takes_part {
-            let what = format!("{} takes part with a disk that has lost its votes and entries", node.id);
-            return Err(Violation::new("A wiped disk is kept out", what));
-        }
-        Ok(())
+    /// Whether `node` runs and votes in `configuration`, with the disk it has now.
+    pub(crate) fn votes(node: &Node, configuration: &Configuration) -> bool {
+        let runs_with = |disk| node.process.as_ref().is_some_and(|process| process.identity.disk == disk);
+        configuration.member(node.id).is_some_and(|member| runs_with(member.disk))
+            && configuration.standing(node.id) == Some(&Standing::Voter)
     }
 }

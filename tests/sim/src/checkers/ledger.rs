@@ -63,6 +63,11 @@ impl Ledger {
         }
     }
 
+    /// All of them, in order.
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
     /// How many entries are committed.
     pub(crate) const fn length(&self) -> usize {
         self.entries.len()

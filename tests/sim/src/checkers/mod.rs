@@ -16,13 +16,14 @@ pub(crate) mod leader_completeness;
 pub(crate) mod ledger;
 pub(crate) mod linearizable;
 pub(crate) mod log_matching;
+pub(crate) mod membership;
 pub(crate) mod monotone;
 pub(crate) mod one_vote;
 pub(crate) mod real_time;
 pub(crate) mod state_hash;
 pub(crate) mod wgl;
 
-use raft_core::{Effect, Raft, RoleName, Term};
+use raft_core::{Effect, LogIndex, Raft, RoleName, Term};
 use raft_node::{DiskJob, NodeEvent, Orders};
 use raftd::machine::KvMachine;
 
@@ -84,6 +85,7 @@ pub(crate) struct Checkers {
     commit_rule: commit_rule::CommitRule,
     log_matching: log_matching::LogMatching,
     leader_completeness: leader_completeness::LeaderCompleteness,
+    pub(crate) membership: membership::Membership,
     monotone: monotone::Monotone,
     one_vote: one_vote::OneVote,
     pub(crate) ledger: ledger::Ledger,
@@ -104,6 +106,7 @@ impl Checkers {
             commit_rule: commit_rule::CommitRule::new(nodes),
             log_matching: log_matching::LogMatching::default(),
             leader_completeness: leader_completeness::LeaderCompleteness,
+            membership: membership::Membership::new(nodes),
             monotone: monotone::Monotone::new(nodes),
             one_vote: one_vote::OneVote::new(nodes),
             ledger: ledger::Ledger::new(nodes),
@@ -124,6 +127,14 @@ impl Checkers {
         self.ledger.forget(node);
     }
 
+    /// A stopped server's disk was replaced by an empty one: what it promised before is no promise of the new disk's.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        self.disks.wiped(node);
+        self.one_vote.forget(node);
+        self.monotone.forget(node);
+        self.membership.forget(node);
+    }
+
     /// A process has ended.
     pub(crate) fn end(&mut self, node: usize) {
         self.answers.end(node);
@@ -142,8 +153,16 @@ impl Checkers {
         self.monotone.observe(turn).map_err(named("Terms, commit and applied index never go back"))?;
         let before = self.ledger.length();
         self.ledger.observe(turn, coverage).map_err(named("State Machine Safety"))?;
-        if self.ledger.length() > before {
-            self.disks.committed(&self.ledger).map_err(named("Committed is on a quorum of disks"))?;
+        let went_by = self.membership.seen(turn.node).cloned();
+        self.membership.observe(turn, coverage).map_err(named("The configuration is a function of the log"))?;
+        if self.ledger.length() > before
+            && let Some(raft) = turn.raft()
+        {
+            let verdict = self.disks.committed(&self.ledger, [went_by.as_ref(), Some(raft.configuration())]);
+            verdict.map_err(named("Committed is on a quorum of disks"))?;
+            let initial = (raft.configuration_index() == LogIndex(0)).then(|| raft.configuration());
+            let verdict = self.membership.committed(initial, &self.ledger);
+            verdict.map_err(named("Members change one step at a time"))?;
         }
         self.leader_completeness.observe(turn, &self.ledger).map_err(named("Leader Completeness"))?;
         self.state_hash.observe(turn, &self.ledger).map_err(named("Equal state at equal index"))?;
@@ -161,6 +180,9 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
     for event in &turn.orders.events {
         match event {
             NodeEvent::Formed { .. } => coverage.count(Count::Formed),
+            NodeEvent::AsksToJoin { .. } => coverage.count(Count::Newcomer),
+            NodeEvent::NotAdmitted { .. } => coverage.count(Count::NotAdmitted),
+            NodeEvent::Removed => coverage.count(Count::ServerRemoved),
             NodeEvent::DiskFull => coverage.count(Count::FullNoticed),
             NodeEvent::DiskHasSpace => coverage.count(Count::SpaceRegained),
             NodeEvent::SnapshotTaken { .. } => coverage.count(Count::SnapshotTaken),
@@ -172,6 +194,7 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
             NodeEvent::Protocol { effect: Effect::RoleChanged { to, reason, .. }, .. } => match (to, reason) {
                 (RoleName::Leader, _) => coverage.count(Count::Election),
                 (RoleName::Candidate, Reason::ChosenBy { .. }) => coverage.count(Count::ChosenSuccessor),
+                (_, Reason::NoLongerVoter { .. }) => coverage.count(Count::LeaderRemoved),
                 (_, Reason::QuorumLost { .. }) => coverage.count(Count::QuorumLost),
                 (_, Reason::VotesRefused) => coverage.count(Count::VotesRefused),
                 (_, Reason::NoOutcome) => coverage.count(Count::NoOutcome),

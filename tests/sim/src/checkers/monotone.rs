@@ -32,6 +32,13 @@ impl Monotone {
         }
     }
 
+    /// The server has another disk, which never was in any term.
+    pub(crate) fn forget(&mut self, node: usize) {
+        if let Some(seen) = self.seen.get_mut(node) {
+            *seen = Seen::default();
+        }
+    }
+
     pub(crate) fn observe(&mut self, turn: &Turn<'_>) -> Verdict {
         let (Some(raft), Some(seen)) = (turn.raft(), self.seen.get_mut(turn.node)) else { return Ok(()) };
         let name = turn.node + 1;

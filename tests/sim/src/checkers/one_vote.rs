@@ -18,6 +18,13 @@ impl OneVote {
         Self { votes: vec![BTreeMap::new(); nodes] }
     }
 
+    /// The server has another disk, and so is another voter.
+    pub(crate) fn forget(&mut self, node: usize) {
+        if let Some(votes) = self.votes.get_mut(node) {
+            votes.clear();
+        }
+    }
+
     pub(crate) fn observe(&mut self, turn: &Turn<'_>) -> Verdict {
         let (Some(raft), Some(votes)) = (turn.raft(), self.votes.get_mut(turn.node)) else { return Ok(()) };
         for (to, message) in &turn.orders.messages {
