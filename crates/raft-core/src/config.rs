@@ -31,6 +31,12 @@ pub struct Config {
     pub max_inflight_messages: usize,
     /// How many bytes of entries may be on their way to one follower, unanswered.
     pub max_inflight_bytes: usize,
+    /// How many bytes of the log may be uncommitted before a leader refuses proposals ([`Entry::size_bytes`]). One
+    /// proposal passes whatever its size, if nothing is before it.
+    pub max_uncommitted_bytes: usize,
+    /// How many bytes of entries the disk may have to write before a leader refuses proposals, and a follower drops what
+    /// its leader sends. One proposal, and one message, pass whatever their size, if nothing is before them.
+    pub max_unsynced_bytes: usize,
     /// How many bytes of entries that a snapshot covers stay in the log, so that a follower a little behind needs no
     /// snapshot ([`Entry::size_bytes`]).
     pub log_tail_bytes: usize,
@@ -41,8 +47,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight, a tail of
-    /// 8 MiB, snapshots in chunks of 1 MiB, 128 MiB of them a second.
+    /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight, 128 MiB
+    /// uncommitted and as much unsynced, a tail of 8 MiB, snapshots in chunks of 1 MiB, 128 MiB of them a second.
+    ///
+    /// Those 128 MiB are twice the 64 that `raft-node` takes from clients at a time, so that it refuses at the door what would
+    /// be too much, and nothing of what it has let in; and more than a log has between two snapshots, as a server that has just
+    /// started does not know that any of it is committed. A disk of 140 MB a second writes as much while a leader still leads
+    /// though its disk stands still.
     #[must_use]
     pub const fn new(id: NodeId, disk: DiskId, incarnation: Incarnation, seed: u64) -> Self {
         Self {
@@ -56,6 +67,8 @@ impl Config {
             max_append_bytes: 1 << 20,
             max_inflight_messages: 256,
             max_inflight_bytes: 32 << 20,
+            max_uncommitted_bytes: 128 << 20,
+            max_unsynced_bytes: 128 << 20,
             log_tail_bytes: 8 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_second: 128 << 20,
@@ -149,7 +162,13 @@ impl Config {
         if self.heartbeat_interval.is_zero() || self.heartbeat_interval * 2 >= self.election_timeout_min {
             return Err(StartError::HeartbeatTooSlow);
         }
-        let limits = [self.max_append_bytes, self.max_inflight_messages, self.max_inflight_bytes];
+        let limits = [
+            self.max_append_bytes,
+            self.max_inflight_messages,
+            self.max_inflight_bytes,
+            self.max_uncommitted_bytes,
+            self.max_unsynced_bytes,
+        ];
         let snapshot_limits = [self.snapshot_chunk_bytes as u64, self.snapshot_bytes_per_second];
         if limits.contains(&0) || snapshot_limits.contains(&0) {
             return Err(StartError::LimitZero);

@@ -7,7 +7,7 @@ use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 use crate::message::{AppendResult, Body, Message, Refusal, Verdict};
-use crate::types::{Entry, HardState, LogIndex, LogPosition, NodeId};
+use crate::types::{Entry, HardState, Instant, LogIndex, LogPosition, NodeId};
 use crate::write::{Write, WriteNumber};
 
 /// How many messages wait for the disk at most; more are dropped, as the network may drop them. A leader keeps at
@@ -25,12 +25,26 @@ pub(crate) struct Durability {
     hard_state_write: WriteNumber,
     /// The log is durable up to here, and is the log of this moment: what was truncated since does not count.
     durable_index: LogIndex,
-    /// For each write on its way: where the durable log ends once it is confirmed.
-    on_the_way: VecDeque<(WriteNumber, LogIndex)>,
+    /// The writes handed out and not confirmed, oldest first.
+    on_the_way: VecDeque<OnTheWay>,
+    /// How many bytes of entries are in those.
+    unsynced_bytes: usize,
     /// What this step has changed so far.
     pending: Option<Write>,
     /// Messages and the write each waits for.
     waiting: VecDeque<(WriteNumber, NodeId, Message)>,
+}
+
+/// A write that the disk has not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct OnTheWay {
+    number: WriteNumber,
+    /// Where the durable log ends once it is confirmed.
+    pub(crate) durable_after: LogIndex,
+    /// When it was handed out.
+    pub(crate) since: Instant,
+    /// The bytes of its entries, also of those that were truncated since: the disk still has them to write.
+    size_bytes: usize,
 }
 
 impl Durability {
@@ -41,6 +55,7 @@ impl Durability {
             hard_state_write: WriteNumber(0),
             durable_index,
             on_the_way: VecDeque::new(),
+            unsynced_bytes: 0,
             pending: None,
             waiting: VecDeque::new(),
         }
@@ -48,6 +63,16 @@ impl Durability {
 
     pub(crate) const fn durable_index(&self) -> LogIndex {
         self.durable_index
+    }
+
+    /// The write that the disk owes for longest.
+    pub(crate) fn oldest_on_the_way(&self) -> Option<&OnTheWay> {
+        self.on_the_way.front()
+    }
+
+    /// How many bytes of entries were handed out and are not confirmed.
+    pub(crate) const fn unsynced_bytes(&self) -> usize {
+        self.unsynced_bytes
     }
 
     /// Whether term and vote, as they are now, are on disk.
@@ -82,8 +107,8 @@ impl Durability {
         write.truncate_from = Some(from);
         let end = from.previous();
         self.durable_index = self.durable_index.min(end);
-        for (_, durable_after) in &mut self.on_the_way {
-            *durable_after = (*durable_after).min(end);
+        for write in &mut self.on_the_way {
+            write.durable_after = write.durable_after.min(end);
         }
         // What names a position that is gone is never said.
         self.waiting.retain(|(_, _, message)| named_index(&message.body).is_none_or(|index| index < from));
@@ -96,17 +121,19 @@ impl Durability {
         write.restart_after = Some(base);
         // The snapshot is durable, so its end is; what is on the way belongs to the log that is gone.
         self.durable_index = base.index;
-        for (_, durable_after) in &mut self.on_the_way {
-            *durable_after = base.index;
+        for write in &mut self.on_the_way {
+            write.durable_after = base.index;
         }
         self.waiting.retain(|(_, _, message)| named_index(&message.body).is_none());
     }
 
-    /// Hands out what the step has changed. `last_index` is the log's end, which the write makes durable.
-    pub(crate) fn take_write(&mut self, last_index: LogIndex) -> Option<Write> {
+    /// Hands out, at `now`, what the step has changed. `last_index` is the log's end, which the write makes durable.
+    pub(crate) fn take_write(&mut self, last_index: LogIndex, now: Instant) -> Option<Write> {
         let write = self.pending.take()?;
         self.issued = write.number;
-        self.on_the_way.push_back((write.number, last_index));
+        let size_bytes = write.entries.iter().map(Entry::size_bytes).sum();
+        self.unsynced_bytes += size_bytes;
+        self.on_the_way.push_back(OnTheWay { number: write.number, durable_after: last_index, since: now, size_bytes });
         Some(write)
     }
 
@@ -116,12 +143,9 @@ impl Durability {
     /// If no such write was handed out: the driver's bug, and it would count entries that are nowhere.
     pub(crate) fn confirm(&mut self, number: WriteNumber) {
         assert!(number <= self.issued, "write #{} was confirmed but never handed out", number.0);
-        while let Some(&(first, durable_after)) = self.on_the_way.front() {
-            if first > number {
-                break;
-            }
-            self.on_the_way.pop_front();
-            self.durable_index = durable_after;
+        while let Some(write) = self.on_the_way.pop_front_if(|write| write.number <= number) {
+            self.durable_index = write.durable_after;
+            self.unsynced_bytes -= write.size_bytes;
         }
         self.persisted = self.persisted.max(number);
     }
@@ -137,8 +161,8 @@ impl Durability {
         if index <= self.durable_index {
             return self.persisted;
         }
-        let on_the_way = self.on_the_way.iter().find(|(_, durable_after)| *durable_after >= index);
-        on_the_way.map_or(WriteNumber(self.issued.0 + 1), |(number, _)| *number)
+        let on_the_way = self.on_the_way.iter().find(|write| write.durable_after >= index);
+        on_the_way.map_or(WriteNumber(self.issued.0 + 1), |write| write.number)
     }
 
     /// The message itself if it may leave now; else it waits.

@@ -76,12 +76,12 @@ pub enum Effect {
         /// Where its first command stands.
         first: LogPosition,
     },
-    /// This server does not lead, or is handing over to another; nothing was appended.
+    /// Nothing was appended.
     ProposalRefused {
         /// The proposal.
         id: ProposalId,
-        /// Who leads, as far as it knows.
-        leader: Option<NodeId>,
+        /// Why.
+        reason: ProposalRefusal,
     },
     /// The change is in this leader's log, and in effect: the new configuration, or C_old,new if voters change. Once
     /// that entry is committed it will be carried out, by whoever leads: watch [`crate::Raft::configuration`]. A change
@@ -134,6 +134,13 @@ pub enum Effect {
     LeaderKnown {
         /// The leader.
         leader: NodeId,
+    },
+    /// This leader makes another server leader by itself (§3.10): proposals are refused until that has happened or failed.
+    HandsOver {
+        /// The successor.
+        to: NodeId,
+        /// Why.
+        reason: Reason,
     },
     /// The leadership was not transferred; this server goes on as it was. A transfer that succeeds ends with a change of
     /// role.
@@ -206,6 +213,30 @@ pub enum Reason {
         /// For how long.
         silence: Duration,
     },
+    /// This leader's disk stands still, and the others can do better.
+    DiskStalled {
+        /// For how long its oldest write has been waiting.
+        waited: Duration,
+    },
+}
+
+/// Why nothing of a proposal was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProposalRefusal {
+    /// This server does not lead.
+    NotLeader {
+        /// Who does, as far as it knows.
+        leader: Option<NodeId>,
+    },
+    /// This leader is handing over (§3.10).
+    HandingOver {
+        /// To this server.
+        to: NodeId,
+    },
+    /// What is not committed would be more than [`crate::Config::max_uncommitted_bytes`].
+    TooMuchUncommitted,
+    /// What this leader's disk has to write would be more than [`crate::Config::max_unsynced_bytes`].
+    TooMuchUnsynced,
 }
 
 /// Why a read got no index.
@@ -304,6 +335,19 @@ impl fmt::Display for Reason {
             Self::LeaderHeard { leader } => write!(f, "{leader} leads"),
             Self::NoLongerVoter { index } => write!(f, "configuration {index} gives it no vote"),
             Self::QuorumLost { silence } => write!(f, "no majority heard for {} ms", silence.as_millis()),
+            Self::DiskStalled { waited } => write!(f, "its disk has stood still for {} ms", waited.as_millis()),
+        }
+    }
+}
+
+impl fmt::Display for ProposalRefusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { leader: Some(leader) } => write!(f, "{leader} leads"),
+            Self::NotLeader { leader: None } => f.write_str("no leader"),
+            Self::HandingOver { to } => write!(f, "{to} is being made leader"),
+            Self::TooMuchUncommitted => f.write_str("too much is not committed"),
+            Self::TooMuchUnsynced => f.write_str("too much waits for the disk"),
         }
     }
 }
@@ -362,10 +406,7 @@ impl fmt::Display for Effect {
             Self::Compacted { through } => write!(f, "compacts the log through {through}"),
             Self::Committed { index } => write!(f, "committed {index}"),
             Self::ProposalAccepted { id, first } => write!(f, "proposal #{} accepted at {first}", id.0),
-            Self::ProposalRefused { id, leader: Some(leader) } => {
-                write!(f, "proposal #{} refused: {leader} leads", id.0)
-            }
-            Self::ProposalRefused { id, leader: None } => write!(f, "proposal #{} refused: no leader", id.0),
+            Self::ProposalRefused { id, reason } => write!(f, "proposal #{} refused: {reason}", id.0),
             Self::ChangeAccepted { id, position } => write!(f, "change #{} accepted at {position}", id.0),
             Self::ChangeRefused { id, reason } => write!(f, "change #{} refused: {reason}", id.0),
             Self::ConfigurationChanged { index, configuration } => write!(f, "configuration {index}: {configuration}"),
@@ -373,6 +414,7 @@ impl fmt::Display for Effect {
             Self::ReadFailed { id, reason } => write!(f, "read #{} failed: {reason}", id.0),
             Self::RoleChanged { from, to, reason } => write!(f, "{from} → {to}: {reason}"),
             Self::LeaderKnown { leader } => write!(f, "follows {leader}"),
+            Self::HandsOver { to, reason } => write!(f, "hands over to {to}: {reason}"),
             Self::TransferFailed { reason } => write!(f, "transfer failed: {reason}"),
             Self::Misbehaved { peer, what } => write!(f, "ignored {peer}: {what}"),
         }

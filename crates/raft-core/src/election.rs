@@ -9,13 +9,14 @@
 //! PreVote and CheckQuorum belong together from the first election on (rule 12): PreVote alone lets a follower that
 //! still hears a leader nobody else hears block every election; CheckQuorum makes such a leader step down.
 
+use crate::disk_health;
 use crate::effect::Reason;
 use crate::message::{Body, Poll, Refusal, Verdict};
 use crate::quorum::{Tally, Votes};
 use crate::reads::{self, FollowerReads};
 use crate::role::{Candidate, Follower, Next, PreCandidate, Role};
 use crate::shared::Shared;
-use crate::types::{DiskId, LogPosition, NodeId, Term};
+use crate::types::{DiskId, Instant, LogPosition, NodeId, Term};
 
 // --- becoming ----------------------------------------------------------------------------------------------------
 
@@ -53,9 +54,9 @@ pub(crate) fn become_candidate(shared: &mut Shared, is_transfer: bool) -> Candid
 // --- timeouts ----------------------------------------------------------------------------------------------------
 
 /// A follower that heard no leader for its election timeout stands, if it is a voter (§3.4), or may be needed as one
-/// (§4.2.2). Any other waits for the next leader.
+/// (§4.2.2), and its disk does not stand still. Any other waits for the next leader.
 pub(crate) fn handle_follower_timeout(shared: &mut Shared, follower: &mut Follower) -> Next {
-    if shared.may_stand() {
+    if shared.may_stand() && !disk_health::is_stalled(shared) {
         Next::PreCandidate { reason: Reason::NoLeader { silence: shared.now.since(follower.waiting_since) } }
     } else {
         follower.election_deadline = shared.random_election_deadline();
@@ -65,8 +66,13 @@ pub(crate) fn handle_follower_timeout(shared: &mut Shared, follower: &mut Follow
     }
 }
 
-/// An election without an outcome is held again (§3.4), beginning with a poll.
-pub(crate) const fn handle_candidate_timeout() -> Next {
+/// A poll or an election without an outcome is held again (§3.4), beginning with a poll. One that waits for the disk has
+/// not been held yet: it goes on when the disk does.
+pub(crate) fn handle_candidate_timeout(shared: &mut Shared, election_deadline: &mut Instant) -> Next {
+    if disk_health::is_stalled(shared) {
+        *election_deadline = shared.random_election_deadline();
+        return Next::Stay;
+    }
     Next::PreCandidate { reason: Reason::NoOutcome }
 }
 

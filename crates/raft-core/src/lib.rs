@@ -26,7 +26,7 @@
 //! | 3.5 | AppendEntries, both sides | `replication`, `progress`, `log` |
 //! | 3.6.2 | commit only by entries of the own term | `replication::advance_commit` |
 //! | 3.8 | persisted state before replies | `durability` |
-//! | 3.10 | leadership transfer | `transfer` |
+//! | 3.10 | leadership transfer | `transfer`, `disk_health` |
 //! | 4.1 | the configuration is the latest in the log | `membership` |
 //! | 4.2, 4.3 | changing it, by joint consensus; learners; leaders and followers that are left out | `change`, `configuration` |
 //! | 4.2.3 | nobody disturbs a cluster that has a leader | `election::hears_leader`, `raft::compare_terms` |
@@ -48,9 +48,11 @@ extern crate alloc;
 mod change;
 mod config;
 mod configuration;
+mod disk_health;
 mod durability;
 mod effect;
 mod election;
+mod flow;
 mod input;
 mod invariants;
 mod log;
@@ -74,7 +76,7 @@ pub use config::{Config, Restored, StartError};
 pub use configuration::{
     Configuration, Half, Learner, MAX_ADDRESS_BYTES, MAX_LEARNERS, MAX_VOTERS, Member, NobodyVotes, Standing,
 };
-pub use effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName, TransferFailure};
+pub use effect::{Effect, Misbehaviour, ProposalRefusal, ReadFailure, Reason, RoleName, TransferFailure};
 pub use input::{Input, ProposalId};
 pub use log::Log;
 pub use member_change::{ChangeRefusal, MemberChange};

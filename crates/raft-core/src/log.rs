@@ -74,6 +74,11 @@ impl Log {
         self.size_bytes
     }
 
+    /// The same for the entries after `index` alone.
+    pub(crate) fn size_bytes_after(&self, index: LogIndex) -> usize {
+        self.entries.range(self.place(index.next())..).map(Entry::size_bytes).sum()
+    }
+
     /// The place in `entries` of the entry at `index`; of the first if that is before it, one past the last if after.
     fn place(&self, index: LogIndex) -> usize {
         let place = index.0.saturating_sub(self.base.index.0).saturating_sub(1);
@@ -164,7 +169,7 @@ impl Log {
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
         let keep = self.place(from);
         assert!(from > self.base.index && keep < self.entries.len(), "truncation at {from} removes nothing");
-        self.size_bytes -= self.entries.range(keep..).map(Entry::size_bytes).sum::<usize>();
+        self.size_bytes -= self.size_bytes_after(from.previous());
         self.entries.truncate(keep);
         self.term_starts.retain(|_, start| *start < from);
     }

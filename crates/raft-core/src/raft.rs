@@ -6,17 +6,17 @@ use alloc::vec::Vec;
 use crate::config::{Config, Restored, StartError};
 use crate::configuration::Configuration;
 use crate::durability::Durability;
-use crate::effect::{Effect, Misbehaviour, ReadFailure, Reason, RoleName, TransferFailure};
+use crate::effect::{Effect, Misbehaviour, ProposalRefusal, ReadFailure, Reason, RoleName, TransferFailure};
 use crate::input::{Input, ProposalId};
 use crate::invariants::Observation;
 use crate::log::Log;
 use crate::member_change::{ChangeRefusal, MemberChange};
 use crate::membership::Membership;
 use crate::message::{AppendResult, Body, Message, ReadRound, Refusal};
-use crate::role::{Follower, Next, Role};
+use crate::role::{Candidate, Follower, Next, PreCandidate, Role};
 use crate::shared::{Freshness, Shared};
 use crate::types::{DiskId, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term};
-use crate::{change, election, reads, replication, snapshot, transfer};
+use crate::{change, disk_health, election, reads, replication, snapshot, transfer};
 
 /// One server's protocol.
 ///
@@ -130,6 +130,18 @@ impl Raft {
         self.shared.durability.durable_index()
     }
 
+    /// How many bytes of its log are not known to be committed ([`crate::Entry::size_bytes`]).
+    #[must_use]
+    pub const fn uncommitted_bytes(&self) -> usize {
+        self.shared.uncommitted_bytes()
+    }
+
+    /// How many bytes of entries its disk was given and has not confirmed, truncated ones included.
+    #[must_use]
+    pub const fn unsynced_bytes(&self) -> usize {
+        self.shared.durability.unsynced_bytes()
+    }
+
     /// Its log.
     #[must_use]
     pub const fn log(&self) -> &Log {
@@ -221,14 +233,10 @@ impl Raft {
             }
             Input::Propose { id, commands } => {
                 match &mut self.role {
-                    // §3.10: what it appended now, the successor would lack.
-                    Role::Leader(leader) if leader.transfer.is_some() => {
-                        self.shared.emit(Effect::ProposalRefused { id, leader: None });
-                    }
                     Role::Leader(leader) => replication::handle_propose(&mut self.shared, leader, id, commands),
                     Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                        let leader = self.leader();
-                        self.shared.emit(Effect::ProposalRefused { id, leader });
+                        let reason = ProposalRefusal::NotLeader { leader: self.leader() };
+                        self.shared.emit(Effect::ProposalRefused { id, reason });
                     }
                 }
                 Next::Stay
@@ -313,11 +321,11 @@ impl Raft {
                     return election::handle_follower_timeout(&mut self.shared, follower);
                 }
             }
-            Role::PreCandidate(pre_candidate) if now >= pre_candidate.election_deadline => {
-                return election::handle_candidate_timeout();
-            }
-            Role::Candidate(candidate) if now >= candidate.election_deadline => {
-                return election::handle_candidate_timeout();
+            Role::PreCandidate(PreCandidate { election_deadline, .. })
+            | Role::Candidate(Candidate { election_deadline, .. }) => {
+                if now >= *election_deadline {
+                    return election::handle_candidate_timeout(&mut self.shared, election_deadline);
+                }
             }
             Role::Leader(leader) => {
                 transfer::give_up_if_late(&mut self.shared, leader);
@@ -326,7 +334,6 @@ impl Raft {
                 }
                 snapshot::send_due(&mut self.shared, leader);
             }
-            Role::PreCandidate(_) | Role::Candidate(_) => {}
         }
         Next::Stay
     }
@@ -479,7 +486,7 @@ impl Raft {
                 }
             }
             Body::TimeoutNow => {
-                if self.follow(from) && self.shared.may_stand() {
+                if self.follow(from) && self.shared.may_stand() && !disk_health::is_stalled(&self.shared) {
                     return Next::Candidate { reason: Reason::ChosenBy { leader: from } };
                 }
             }

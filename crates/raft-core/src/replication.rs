@@ -10,7 +10,9 @@ use core::time::Duration;
 use bytes::Bytes;
 
 use crate::change::{self, CatchUp};
-use crate::effect::{Effect, Misbehaviour, Reason};
+use crate::disk_health;
+use crate::effect::{Effect, Misbehaviour, ProposalRefusal, Reason};
+use crate::flow;
 use crate::input::ProposalId;
 use crate::log::Comparison;
 use crate::message::{AppendResult, Body, ReadRound};
@@ -40,6 +42,8 @@ pub(crate) struct Leader {
     clock: (ClusterTime, Instant),
     pub(crate) reads: LeaderReads,
     pub(crate) transfer: Option<Transfer>,
+    /// Since when it has been trying to give way because its disk stands still (`disk_health`).
+    pub(crate) gives_way_since: Option<Instant>,
     /// When the next chunk of a snapshot may leave.
     pub(crate) pace: Pace,
     /// What a learner must have to be promoted.
@@ -87,6 +91,7 @@ pub(crate) fn become_leader(shared: &mut Shared) -> Leader {
         clock: (shared.log.last_stamp(), shared.now),
         reads: LeaderReads::default(),
         transfer: None,
+        gives_way_since: None,
         pace: Pace::default(),
         catch_up: CatchUp::new(shared.now, first_index),
         left_out_until: None,
@@ -96,14 +101,26 @@ pub(crate) fn become_leader(shared: &mut Shared) -> Leader {
     leader
 }
 
-/// Appends a batch of commands and sends it: one AppendEntries a follower for the whole batch.
+/// Appends a batch of commands and sends it: one AppendEntries a follower for the whole batch. Or says why not.
 pub(crate) fn handle_propose(shared: &mut Shared, leader: &mut Leader, id: ProposalId, commands: Vec<Bytes>) {
+    if let Err(reason) = check_proposal(shared, leader, &commands) {
+        shared.emit(Effect::ProposalRefused { id, reason });
+        return;
+    }
     let first = LogPosition::new(shared.current_term(), shared.log.last_index().next());
     for command in commands {
         append(shared, leader, Payload::Command(command));
     }
     shared.emit(Effect::ProposalAccepted { id, first });
     send_entries_to_all(shared, leader);
+}
+
+fn check_proposal(shared: &Shared, leader: &Leader, commands: &[Bytes]) -> Result<(), ProposalRefusal> {
+    match leader.transfer {
+        // §3.10: what it appended now, the successor would lack.
+        Some(transfer) => Err(ProposalRefusal::HandingOver { to: transfer.to }),
+        None => flow::check_room(shared, commands),
+    }
 }
 
 pub(crate) fn append(shared: &mut Shared, leader: &Leader, payload: Payload) {
@@ -150,11 +167,16 @@ fn send_append(shared: &mut Shared, peer: NodeId, progress: &mut Progress, entri
     progress.sent(last, size_bytes, shared.now);
 }
 
-/// Heartbeats (§3.4), a new read round with each (rule 12), probes that had no answer, and CheckQuorum (§6.2).
+/// Heartbeats (§3.4), a new read round with each (rule 12), probes that had no answer, CheckQuorum (§6.2), and the check of
+/// its own disk.
 pub(crate) fn handle_heartbeat_timeout(shared: &mut Shared, leader: &mut Leader) -> Next {
     let silence = shared.now.since(leader.quorum_heard(shared));
     if silence >= shared.config.election_timeout_max {
         return Next::Follower { leader: None, reason: Reason::QuorumLost { silence } };
+    }
+    let next = disk_health::give_way_if_stalled(shared, leader);
+    if next != Next::Stay {
+        return next;
     }
     // Here and not in `send_heartbeats`: rounds begun for reads must not put off what else this timer does.
     leader.heartbeat_deadline = shared.now.after(shared.config.heartbeat_interval);
@@ -302,6 +324,9 @@ pub(crate) fn handle_append_entries(shared: &mut Shared, from: NodeId, new: NewE
     if shared.log.compare(prev) != Comparison::Held {
         let hint = shared.log.last_not_beyond(prev);
         shared.send(from, Body::AppendEntriesReply(AppendResult::Mismatch { prev, hint }));
+        return;
+    }
+    if !entries.is_empty() && flow::is_disk_behind(shared) {
         return;
     }
     let last_new = entries.last().map_or(prev.index, |entry| entry.position.index);

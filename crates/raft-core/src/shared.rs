@@ -31,6 +31,8 @@ pub(crate) struct Shared {
     /// The latest snapshot on disk. It covers at least what the log has forgotten.
     snapshot: Option<Snapshot>,
     commit_index: LogIndex,
+    /// How many bytes the entries after it count for ([`Entry::size_bytes`]).
+    uncommitted_bytes: usize,
     /// Up to here the log is known to agree with that of the current term's leader: nothing beyond may be committed on
     /// a leader's word (Figure 3.1, "index of last new entry"). It belongs to the term, not to the role: a follower
     /// that stood in between is sent nothing again that it has acknowledged.
@@ -71,6 +73,7 @@ impl Shared {
         // A log that holds entries has their stamps; one that holds none begins where the snapshot ends.
         let base_stamp = snapshot.as_ref().map_or(ClusterTime::default(), |snapshot| snapshot.stamp);
         let log = Log::restore(base, base_stamp, entries);
+        let uncommitted_bytes = log.size_bytes_after(covered.index);
         Self {
             now,
             hard_state,
@@ -79,6 +82,7 @@ impl Shared {
             membership,
             snapshot,
             commit_index: covered.index,
+            uncommitted_bytes,
             agreed_index: LogIndex(0),
             incarnations: BTreeMap::new(),
             is_told_removed: false,
@@ -103,6 +107,11 @@ impl Shared {
 
     pub(crate) const fn commit_index(&self) -> LogIndex {
         self.commit_index
+    }
+
+    /// How many bytes of the log are not known to be committed.
+    pub(crate) const fn uncommitted_bytes(&self) -> usize {
+        self.uncommitted_bytes
     }
 
     pub(crate) const fn agreed_index(&self) -> LogIndex {
@@ -164,6 +173,7 @@ impl Shared {
     pub(crate) fn append(&mut self, entry: Entry) {
         assert!(entry.position.term <= self.current_term(), "an entry of a term to come: {entry}");
         let has_changed = self.membership.append(&entry);
+        self.uncommitted_bytes += entry.size_bytes();
         self.durability.write_entry(entry.clone());
         self.log.append(entry);
         if has_changed {
@@ -178,6 +188,7 @@ impl Shared {
     pub(crate) fn truncate_from(&mut self, from: LogIndex) {
         assert!(from > self.commit_index, "truncation at {from} would remove what {} commits", self.commit_index);
         assert!(from > self.agreed_index, "truncation at {from} would remove what the leader is known to have");
+        self.uncommitted_bytes -= self.log.size_bytes_after(from.previous());
         self.log.truncate_from(from);
         let has_changed = self.membership.truncate_from(from);
         self.durability.write_truncation(from);
@@ -232,6 +243,7 @@ impl Shared {
         self.membership.restart_after(&snapshot);
         self.durability.write_restart(last);
         self.commit_index = last.index;
+        self.uncommitted_bytes = 0;
         self.snapshot = Some(snapshot);
         if (before.0, &before.1) != (self.membership.index(), self.membership.current()) {
             self.tell_configuration();
@@ -242,6 +254,8 @@ impl Shared {
     pub(crate) fn advance_commit(&mut self, index: LogIndex) {
         assert!(index <= self.log.last_index(), "commit {index} past the log's end");
         if index > self.commit_index {
+            let committed = self.log.range(self.commit_index.next(), index);
+            self.uncommitted_bytes -= committed.map(Entry::size_bytes).sum::<usize>();
             self.commit_index = index;
             self.effects.push(Effect::Committed { index });
         }
@@ -329,7 +343,7 @@ impl Shared {
 
     /// Ends the step: hands over its one write and its effects.
     pub(crate) fn finish_step(&mut self, effects: &mut Vec<Effect>) {
-        if let Some(write) = self.durability.take_write(self.log.last_index()) {
+        if let Some(write) = self.durability.take_write(self.log.last_index(), self.now) {
             self.effects.push(Effect::Write(write));
         }
         effects.append(&mut self.effects);

@@ -10,6 +10,7 @@
 use crate::configuration::Half;
 use crate::effect::{Effect, TransferFailure};
 use crate::message::Body;
+use crate::progress::Progress;
 use crate::replication::Leader;
 use crate::shared::Shared;
 use crate::types::{Instant, NodeId};
@@ -26,12 +27,17 @@ pub(crate) struct Transfer {
 pub(crate) fn handle_transfer(shared: &mut Shared, leader: &mut Leader, to: Option<NodeId>) {
     match choose(shared, leader, to) {
         Ok(to) => {
-            let deadline = shared.now.after(shared.config.election_timeout_min);
-            leader.transfer = Some(Transfer { to, deadline });
+            begin(shared, leader, to);
             tell_if_ready(shared, leader);
         }
         Err(reason) => shared.emit(Effect::TransferFailed { reason }),
     }
+}
+
+/// Takes no more proposals, and waits for `to` to be elected.
+pub(crate) fn begin(shared: &Shared, leader: &mut Leader, to: NodeId) {
+    let deadline = shared.now.after(shared.config.election_timeout_min);
+    leader.transfer = Some(Transfer { to, deadline });
 }
 
 fn choose(shared: &Shared, leader: &Leader, to: Option<NodeId>) -> Result<NodeId, TransferFailure> {
@@ -52,9 +58,13 @@ fn may_succeed(shared: &Shared, id: NodeId) -> bool {
 
 /// The voter that lacks least, of those heard within the shortest election timeout.
 pub(crate) fn lacks_least(shared: &Shared, leader: &Leader) -> Option<NodeId> {
-    let lives = |heard: Instant| shared.now.since(heard) < shared.config.election_timeout_min;
-    let able = leader.progress.iter().filter(|(id, progress)| lives(progress.heard) && may_succeed(shared, **id));
+    let able = leader.progress.iter().filter(|(id, progress)| is_heard(shared, progress) && may_succeed(shared, **id));
     able.max_by_key(|(_, progress)| progress.matched).map(|(&peer, _)| peer)
+}
+
+/// Whether a follower was heard within the shortest election timeout.
+pub(crate) fn is_heard(shared: &Shared, progress: &Progress) -> bool {
+    shared.now.since(progress.heard) < shared.config.election_timeout_min
 }
 
 /// Tells the successor to stand, once it lacks nothing. Said again with every heartbeat, as it may be lost; a successor

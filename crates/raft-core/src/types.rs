@@ -226,14 +226,15 @@ impl Entry {
     /// The bytes this entry counts for in batches and limits: its payload and a fixed share for its header.
     #[must_use]
     pub fn size_bytes(&self) -> usize {
-        const HEADER_SHARE: usize = 32;
-        HEADER_SHARE
+        Self::HEADER_SHARE_BYTES
             + match &self.payload {
                 Payload::Noop => 0,
                 Payload::Command(command) => command.len(),
                 Payload::Configuration(configuration) => configuration.members().count() * 64,
             }
     }
+
+    pub(crate) const HEADER_SHARE_BYTES: usize = 32;
 }
 
 impl fmt::Display for Entry {

@@ -39,6 +39,12 @@ pub struct NodeConfig {
     pub segment_size_bytes: u64,
     /// By how many bytes the log grows, at least, before a snapshot of the state takes the place of its beginning (§5.1).
     pub snapshot_threshold_bytes: u64,
+    /// How many bytes of the log may be uncommitted before this node, as leader, answers `Overloaded`
+    /// ([`raft_core::Config::max_uncommitted_bytes`]).
+    pub max_uncommitted_bytes: usize,
+    /// How many bytes of the log the disk may have to write before it does so, too
+    /// ([`raft_core::Config::max_unsynced_bytes`]).
+    pub max_unsynced_bytes: usize,
     /// How many bytes of the log stay behind a snapshot, so that a follower a little behind needs none.
     pub log_tail_bytes: usize,
     /// How many bytes of a snapshot are sent at once.
@@ -95,6 +101,8 @@ impl NodeConfig {
             heartbeat_interval: Duration::from_millis(30),
             segment_size_bytes: 64 << 20,
             snapshot_threshold_bytes: 64 << 20,
+            max_uncommitted_bytes: 128 << 20,
+            max_unsynced_bytes: 128 << 20,
             log_tail_bytes: 8 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_second: 128 << 20,

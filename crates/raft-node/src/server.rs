@@ -130,6 +130,8 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         protocol.election_timeout_min = config.election_timeout_min;
         protocol.election_timeout_max = config.election_timeout_max;
         protocol.heartbeat_interval = config.heartbeat_interval;
+        protocol.max_uncommitted_bytes = config.max_uncommitted_bytes;
+        protocol.max_unsynced_bytes = config.max_unsynced_bytes;
         protocol.log_tail_bytes = config.log_tail_bytes;
         protocol.snapshot_chunk_bytes = config.snapshot_chunk_bytes;
         protocol.snapshot_bytes_per_second = config.snapshot_bytes_per_second;

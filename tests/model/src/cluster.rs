@@ -195,6 +195,7 @@ impl Cluster {
                 | Effect::ReadReady { .. }
                 | Effect::ReadFailed { .. }
                 | Effect::LeaderKnown { .. }
+                | Effect::HandsOver { .. }
                 | Effect::TransferFailed { .. }
                 | Effect::Misbehaved { .. } => {}
             }

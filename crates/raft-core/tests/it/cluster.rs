@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Body, Config, Configuration, DiskId, Effect, Incarnation, Input, Instant, LogIndex, LogPosition, Member,
+    Body, Config, Configuration, DiskId, Effect, Entry, Incarnation, Input, Instant, LogIndex, LogPosition, Member,
     MemberChange, Message, NodeId, ProposalId, Raft, ReadId, RoleName, Standing, Term,
 };
 
@@ -181,9 +181,18 @@ impl Cluster {
         for effect in effects {
             self.execute(id, effect);
         }
+        self.check_counts(id);
         if !self.manual_disk {
             self.persist(id, usize::MAX);
         }
+    }
+
+    /// What a server counts is what its log and its disk amount to.
+    fn check_counts(&self, id: NodeId) {
+        let Node { raft, disk, .. } = &self.nodes[&id];
+        let uncommitted = raft.log().range(raft.commit_index().next(), raft.log().last_index());
+        assert_eq!(raft.uncommitted_bytes(), uncommitted.map(Entry::size_bytes).sum::<usize>(), "uncommitted at {id}");
+        assert_eq!(raft.unsynced_bytes(), disk.unsynced_bytes(), "unsynced at {id}");
     }
 
     fn execute(&mut self, id: NodeId, effect: Effect) {
@@ -230,6 +239,7 @@ impl Cluster {
             | Effect::ReadFailed { .. }
             | Effect::RoleChanged { .. }
             | Effect::LeaderKnown { .. }
+            | Effect::HandsOver { .. }
             | Effect::TransferFailed { .. }
             | Effect::Misbehaved { .. } => {}
         }

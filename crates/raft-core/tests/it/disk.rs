@@ -52,6 +52,11 @@ impl Disk {
         self.pending.is_empty() && self.chunks.is_empty()
     }
 
+    /// The bytes of the entries that wait to be persisted.
+    pub(crate) fn unsynced_bytes(&self) -> usize {
+        self.pending.iter().flat_map(|write| &write.entries).map(Entry::size_bytes).sum()
+    }
+
     pub(crate) fn submit_chunk(&mut self, chunk: Chunk) {
         self.chunks.push_back(chunk);
     }

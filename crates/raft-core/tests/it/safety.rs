@@ -75,6 +75,7 @@ impl Safety {
             | Effect::ProposalAccepted { .. }
             | Effect::ProposalRefused { .. }
             | Effect::LeaderKnown { .. }
+            | Effect::HandsOver { .. }
             | Effect::TransferFailed { .. }
             | Effect::Misbehaved { .. } => {}
         }

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use goldenscript::{Command, Context};
 use raft_core::{
@@ -72,11 +73,14 @@ fn new_cluster(fields: &Fields<'_>) -> Result<Cluster, Box<dyn Error>> {
     };
     let (append_bytes, messages) = (limit("max_append_bytes")?, limit("max_inflight_messages")?);
     let bytes = limit("max_inflight_bytes")?;
+    let (uncommitted, unsynced) = (limit("max_uncommitted_bytes")?, limit("max_unsynced_bytes")?);
     let (tail, chunk) = (limit("log_tail_bytes")?, limit("snapshot_chunk_bytes")?);
     Ok(Cluster::new(fields.number("nodes")?, fields.text("disk") == Some("manual"), |config: &mut Config| {
         config.max_append_bytes = append_bytes.unwrap_or(config.max_append_bytes);
         config.max_inflight_messages = messages.unwrap_or(config.max_inflight_messages);
         config.max_inflight_bytes = bytes.unwrap_or(config.max_inflight_bytes);
+        config.max_uncommitted_bytes = uncommitted.unwrap_or(config.max_uncommitted_bytes);
+        config.max_unsynced_bytes = unsynced.unwrap_or(config.max_unsynced_bytes);
         config.log_tail_bytes = tail.unwrap_or(0);
         config.snapshot_chunk_bytes = chunk.unwrap_or(config.snapshot_chunk_bytes);
     }))
@@ -131,6 +135,11 @@ impl Script {
                 [server, time] => cluster.pass_time(server.parse::<Server>()?.0, time.parse::<Time>()?.0),
                 _ => return Err("write: tick [n1] 100ms".into()),
             },
+            "pass" => {
+                let duration = words.0.first().ok_or("write: pass 100ms n2 n3")?.parse::<Time>()?.0;
+                let disks = Words(words.0[1..].to_vec()).servers()?;
+                pass(cluster, duration, &disks, fields.text("lose"));
+            }
             "propose" => {
                 let commands: Vec<String> = words.0[1..].iter().map(|&word| word.to_owned()).collect();
                 cluster.propose(words.server(0)?, &commands);
@@ -274,6 +283,29 @@ fn chosen(cluster: &mut Cluster, words: &Words<'_>, fields: &Fields<'_>) -> Resu
         return Err("nothing is on its way there".into());
     }
     Ok(links.into_iter().map(|(to, from)| (to, from, count.min(cluster.queue(to, from).len()))).collect())
+}
+
+/// Lets time pass for everybody, with all that happens meanwhile; only the disks of `disks` work, and messages of the kind
+/// `lost` are lost. What the servers send and write is not shown.
+fn pass(cluster: &mut Cluster, duration: Duration, disks: &[NodeId], lost: Option<&str>) {
+    let before = cluster.events.len();
+    let mut left = duration;
+    while !left.is_zero() {
+        let step = left.min(Duration::from_millis(5));
+        left -= step;
+        cluster.ids().into_iter().for_each(|id| cluster.pass_time(id, step));
+        while !cluster.busy_links().is_empty() {
+            for (to, from) in cluster.busy_links() {
+                let is_lost = |message: &Message| lost.is_some_and(|kind| message.to_string().starts_with(kind));
+                cluster.queue(to, from).retain(|packet| !is_lost(&packet.message));
+            }
+            cluster.deliver_round();
+            disks.iter().for_each(|&id| cluster.persist(id, usize::MAX));
+        }
+    }
+    let shown = cluster.events.split_off(before);
+    let is_decision = |event: &crate::cluster::Event| !matches!(event.effect, Effect::Send { .. } | Effect::Write(_));
+    cluster.events.extend(shown.into_iter().filter(is_decision));
 }
 
 /// Lets a server's time pass until it stands, or gives up.

@@ -30,4 +30,16 @@ macro_rules! folders {
     )*};
 }
 
-folders!(durability, election, membership, misbehaviour, paper, reads, replication, snapshot, transfer);
+folders!(
+    disk_health,
+    durability,
+    election,
+    flow,
+    membership,
+    misbehaviour,
+    paper,
+    reads,
+    replication,
+    snapshot,
+    transfer
+);

@@ -1,7 +1,7 @@
 //! The protocol's side: one step, its effects carried out, and what it committed applied (§3.5).
 
 use bytes::Bytes;
-use raft_core::{Effect, Entry, Input, Instant, NodeId, Payload, ReadFailure, Reason, RoleName, Term};
+use raft_core::{Effect, Entry, Input, Instant, NodeId, Payload, ProposalRefusal, ReadFailure, Reason, RoleName, Term};
 
 use super::{LeaderChange, PeerIdentity, Replica, Stage};
 use crate::answer::{Answer, Failure, Leadership};
@@ -16,9 +16,13 @@ impl<M: StateMachine, W> Replica<M, W> {
         let Stage::Running { raft, .. } = &mut self.stage else { return };
         let led = raft.role() == RoleName::Leader;
         let (followed, term_before) = (raft.leader(), raft.term());
+        let handed_over = raft.transfers_to().is_some();
         raft.step(now, input, &mut self.effects);
         let leads = raft.role() == RoleName::Leader;
         let (term, leader, commit) = (raft.term(), raft.leader(), raft.commit_index());
+        if !handed_over && raft.transfers_to().is_some() {
+            self.note_handing_over(now);
+        }
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             self.execute(term, effect);
@@ -71,10 +75,15 @@ impl<M: StateMachine, W> Replica<M, W> {
                 let batch = std::mem::take(&mut self.proposing);
                 self.proposals.note_in_log(first, batch);
             }
-            Effect::ProposalRefused { .. } => {
+            Effect::ProposalRefused { reason, .. } => {
+                let failure = match reason {
+                    ProposalRefusal::NotLeader { .. } | ProposalRefusal::HandingOver { .. } => Failure::NotLeader,
+                    ProposalRefusal::TooMuchUncommitted | ProposalRefusal::TooMuchUnsynced => Failure::Overloaded,
+                };
                 for (origin, size_bytes, _) in std::mem::take(&mut self.proposing) {
+                    self.counters.proposals_refused += 1;
                     self.proposals.release(size_bytes);
-                    self.answer(origin, Answer::Failed(Failure::NotLeader));
+                    self.answer(origin, Answer::Failed(failure));
                 }
             }
             Effect::ReadReady { id, index } => self.reads.note_index(id, index),
@@ -104,6 +113,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.note_peers_changed();
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
             }
+            Effect::HandsOver { .. } => self.outputs.events.push(NodeEvent::Protocol { term, effect }),
             Effect::TransferFailed { reason } => {
                 self.note_transfer_failed(reason);
                 self.outputs.events.push(NodeEvent::Protocol { term, effect });
@@ -137,7 +147,7 @@ impl<M: StateMachine, W> Replica<M, W> {
                 self.last_change = Some(LeaderChange { term, reason });
             }
             RoleName::Follower => {
-                if matches!(reason, Reason::QuorumLost { .. }) {
+                if matches!(reason, Reason::QuorumLost { .. } | Reason::DiskStalled { .. }) {
                     self.election_reason = Some(reason);
                 }
             }

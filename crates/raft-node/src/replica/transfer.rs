@@ -1,4 +1,4 @@
-//! The leadership changes hands on purpose (§3.10): at a request, or because a leader stops.
+//! The leadership changes hands on purpose (§3.10): at a request, because a leader stops, or because of its disk.
 //!
 //! From the first word to the successor until that one is heard, commands wait here, within the limits and deadlines they
 //! have anyway; then they are passed on to the successor. If nobody succeeds, the leader takes them itself. What stands in
@@ -59,10 +59,12 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// Begins to hand over, if this server leads. What becomes of it is among the events.
     pub(super) fn hand_over(&mut self, now: Instant, to: Option<NodeId>) {
         self.step(now, Input::Transfer { to });
-        if self.is_handing_over() {
-            self.counters.transfers_begun += 1;
-            self.successor_by = Some(now.after(self.config.protocol.election_timeout_max));
-        }
+    }
+
+    /// This leader begins to hand over, because it was asked to or by itself.
+    pub(super) fn note_handing_over(&mut self, now: Instant) {
+        self.counters.transfers_begun += 1;
+        self.successor_by = Some(now.after(self.config.protocol.election_timeout_max));
     }
 
     /// Whether this server leads and is making another one leader.

@@ -112,6 +112,9 @@ pub(crate) struct Cluster {
     pub(crate) sent: Vec<(NodeId, NodeId, PeerMessage)>,
     /// By how much a log grows before a snapshot is taken; for servers started from now on.
     pub(crate) snapshot_threshold_bytes: u64,
+    /// What may be uncommitted, and what a disk may have to write; likewise.
+    pub(crate) max_uncommitted_bytes: usize,
+    pub(crate) max_unsynced_bytes: usize,
     draws: u128,
     seed: u64,
 }
@@ -144,6 +147,8 @@ impl Cluster {
             requests: 0,
             sent: Vec::new(),
             snapshot_threshold_bytes: u64::MAX,
+            max_uncommitted_bytes: 128 << 20,
+            max_unsynced_bytes: 128 << 20,
             draws: u128::from(seed) << 64,
             seed,
         }
@@ -200,6 +205,8 @@ impl Cluster {
         let mut protocol = raft_core::Config::new(id, disk, incarnation, seed);
         // So that a snapshot takes several, and a follower soon needs one.
         (protocol.snapshot_chunk_bytes, protocol.log_tail_bytes) = (700, 100);
+        protocol.max_uncommitted_bytes = self.max_uncommitted_bytes;
+        protocol.max_unsynced_bytes = self.max_unsynced_bytes;
         let config = ReplicaConfig {
             disk,
             listed,

@@ -6,6 +6,7 @@
 //! - `requests`: each request is answered once, and what is answered is true.
 //! - `random`: the same under hundreds of seeds of faults.
 //! - `space`: full disks: refusals, reads, and how everything goes on (F8).
+//! - `stalls`: disks that stand still, and the limits on what is taken on meanwhile (F9, H2).
 //! - `transfers`: leadership changes hands, at a request or because a leader stops, and nobody notices (§3.10).
 //! - `reads`: what many reads cost together, and local reads of clients that have seen something.
 //! - `real`: `Node` with threads, sockets and files.
@@ -24,4 +25,5 @@ mod real;
 mod reasons;
 mod requests;
 mod space;
+mod stalls;
 mod transfers;
