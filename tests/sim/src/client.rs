@@ -386,6 +386,9 @@ impl World {
                 if error.kind == RequestErrorKind::NoSpace {
                     self.coverage.count(Count::NoSpace);
                 }
+                if error.kind == RequestErrorKind::Overloaded {
+                    self.coverage.count(Count::Overloaded);
+                }
                 let this = self.client(client);
                 let pause = this.random.between(5 * MILLIS, 200 * MILLIS);
                 this.favourite = this.random.place(usize::try_from(nodes).unwrap_or(1));

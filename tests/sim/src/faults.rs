@@ -57,6 +57,7 @@ impl World {
             }
             FaultKind::Stall => {
                 self.coverage.count(Count::DiskStall);
+                let node = self.leader().filter(|_| choice.chance(500)).unwrap_or(node);
                 let until = self.now + fault.lasts;
                 self.node_mut(node).stalled_until = until;
             }

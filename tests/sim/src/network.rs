@@ -77,6 +77,16 @@ impl Network {
         }
     }
 
+    /// Whether everything between two servers passes at once, both ways.
+    pub(crate) fn is_open(&self, one: usize, other: usize) -> bool {
+        [(one, other), (other, one)].into_iter().all(|(from, to)| {
+            let first = self.pair(from, to) * 2;
+            let are_up =
+                self.links.get(first..first + 2).is_some_and(|links| links.iter().all(|link| link.up.is_some()));
+            are_up && !self.is_cut(from, to) && self.slowness(from, to) == 0
+        })
+    }
+
     /// All is well again.
     pub(crate) fn heal(&mut self) {
         self.cuts.fill(0);

@@ -135,6 +135,13 @@ impl Node {
         self.process.is_some() && self.paused_until <= now
     }
 
+    /// Whether its process runs and will not pause, on a disk that works and has space.
+    pub(crate) fn is_fit(&self, now: Time) -> bool {
+        let has_space = |process: &Process| !process.queue.is_full();
+        let is_awake = self.is_awake(now) && self.pause_after_clock.is_none();
+        is_awake && self.stalled_until <= now && self.process.as_deref().is_some_and(has_space)
+    }
+
     /// What its process's clock shows.
     pub(crate) fn clock(&self, started: Time, now: Time) -> Instant {
         let elapsed = u128::from(now - started) * u128::from(self.clock_rate) / 1_000_000;

@@ -30,6 +30,9 @@ pub(crate) struct Settings {
     pub(crate) election_timeout_ms: u64,
     pub(crate) heartbeat_ms: u64,
     pub(crate) segment_bytes: u64,
+    /// How much of the log may be uncommitted, and wait for the disk, before a leader refuses.
+    pub(crate) max_uncommitted_bytes: usize,
+    pub(crate) max_unsynced_bytes: usize,
     /// By how much the log grows before a snapshot is taken, and how much of it stays behind.
     pub(crate) snapshot_threshold_bytes: u64,
     pub(crate) log_tail_bytes: usize,
@@ -166,7 +169,8 @@ impl Scenario {
     pub(crate) fn of(seed: u64, operations: Option<u64>) -> Self {
         let mut random = Random::new(seed, 1);
         let nodes = random.pick(&[3, 3, 3, 5, 5, 7]);
-        let settings = Settings::draw(&mut random, &mut Random::new(seed, 7), nodes);
+        let (mut of_snapshots, mut of_limits) = (Random::new(seed, 7), Random::new(seed, 8));
+        let settings = Settings::draw(&mut random, &mut of_snapshots, &mut of_limits, nodes);
         let mut faults = draw_faults(&mut random);
         faults.extend(draw_operations(&mut Random::new(seed, 6)));
         let mut of_members = Random::new(seed, 8);
@@ -186,7 +190,7 @@ impl Scenario {
 }
 
 impl Settings {
-    fn draw(random: &mut Random, of_snapshots: &mut Random, nodes: usize) -> Self {
+    fn draw(random: &mut Random, of_snapshots: &mut Random, of_limits: &mut Random, nodes: usize) -> Self {
         let election_timeout_ms = random.pick(&[100, 150, 150, 300, 300, 600, 1_000]);
         let heartbeat_ms = election_timeout_ms / random.pick(&[3, 4, 5]);
         let latency = random.pick(&[MILLIS / 20, MILLIS / 5, MILLIS, 4 * MILLIS]);
@@ -196,6 +200,8 @@ impl Settings {
             election_timeout_ms,
             heartbeat_ms,
             segment_bytes: random.pick(&[4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10]),
+            max_uncommitted_bytes: of_limits.pick(&[128 << 20, 4 << 10, 1 << 10, 400]),
+            max_unsynced_bytes: of_limits.pick(&[128 << 20, 4 << 10, 1 << 10, 400]),
             snapshot_threshold_bytes: of_snapshots.pick(&[1 << 40, 2 << 10, 4 << 10, 8 << 10, 32 << 10]),
             log_tail_bytes: of_snapshots.pick(&[0, 0, 500, 4 << 10, 64 << 10]),
             snapshot_chunk_bytes: of_snapshots.pick(&[256, 1 << 10, 8 << 10, 1 << 20]),

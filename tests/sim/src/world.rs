@@ -13,6 +13,7 @@ use raft_net::{Frame, LinkKind};
 use raft_node::{ConnectionId, DiskJob, NodeConfig, Orders, PeerIdentity, PeerMessage, Serves};
 use raft_storage::MemDisk;
 
+use crate::checkers::stalled_leader::Surroundings;
 use crate::checkers::{Checkers, Turn, Violation};
 use crate::client::Client;
 use crate::coverage::{Count, Coverage};
@@ -371,7 +372,17 @@ impl World {
         loop {
             let orders = process.server.flush(clock);
             let turn = Turn { node, number: process.number, server: &process.server, orders: &orders };
-            let verdict = self.checkers.observe(&turn, &mut self.coverage);
+            let (nodes, network, now, settings) = (&self.nodes, &self.network, self.now, &self.scenario.settings);
+            let is_fit = |other: usize| {
+                nodes.get(other).is_some_and(|machine| machine.is_fit(now)) && network.is_open(node, other)
+            };
+            let surroundings = Surroundings {
+                now,
+                heartbeat: settings.heartbeat_ms * MILLIS,
+                election_timeout_max: 2 * settings.election_timeout_ms * MILLIS,
+                is_fit: &is_fit,
+            };
+            let verdict = self.checkers.observe(&turn, &surroundings, &mut self.coverage);
             self.mix_state(process);
             self.judge(verdict);
             self.note_admitted();
@@ -687,6 +698,8 @@ fn machine(place: usize, scenario: &Scenario) -> Node {
     config.heartbeat_interval = Duration::from_millis(settings.heartbeat_ms);
     config.segment_size_bytes = settings.segment_bytes;
     config.snapshot_threshold_bytes = settings.snapshot_threshold_bytes;
+    config.max_uncommitted_bytes = settings.max_uncommitted_bytes;
+    config.max_unsynced_bytes = settings.max_unsynced_bytes;
     config.log_tail_bytes = settings.log_tail_bytes;
     config.snapshot_chunk_bytes = settings.snapshot_chunk_bytes;
     Node {

@@ -20,6 +20,7 @@ pub(crate) mod membership;
 pub(crate) mod monotone;
 pub(crate) mod one_vote;
 pub(crate) mod real_time;
+pub(crate) mod stalled_leader;
 pub(crate) mod state_hash;
 pub(crate) mod wgl;
 
@@ -27,6 +28,7 @@ use raft_core::{Effect, LogIndex, Raft, RoleName, Term};
 use raft_node::{DiskJob, NodeEvent, Orders};
 use raftd::machine::KvMachine;
 
+use self::stalled_leader::Surroundings;
 use crate::coverage::{Count, Coverage};
 use crate::node::KvServer;
 use crate::world::writes_in;
@@ -91,6 +93,7 @@ pub(crate) struct Checkers {
     pub(crate) ledger: ledger::Ledger,
     pub(crate) disks: disks::Disks,
     state_hash: state_hash::StateHashes,
+    stalled_leader: stalled_leader::StalledLeader,
     pub(crate) answers: answers::Answers,
     pub(crate) identity: identity::Identity,
     pub(crate) real_time: real_time::RealTime,
@@ -112,6 +115,7 @@ impl Checkers {
             ledger: ledger::Ledger::new(nodes),
             disks: disks::Disks::new(nodes),
             state_hash: state_hash::StateHashes,
+            stalled_leader: stalled_leader::StalledLeader::new(nodes),
             answers: answers::Answers::default(),
             identity: identity::Identity,
             real_time: real_time::RealTime::default(),
@@ -123,6 +127,7 @@ impl Checkers {
     /// A process begins.
     pub(crate) fn begin(&mut self, node: usize) {
         self.monotone.begin(node);
+        self.stalled_leader.forget(node);
         self.leader_append_only.forget(node);
         self.ledger.forget(node);
     }
@@ -142,7 +147,12 @@ impl Checkers {
     }
 
     /// Looks at a turn.
-    pub(crate) fn observe(&mut self, turn: &Turn<'_>, coverage: &mut Coverage) -> Result<(), Violation> {
+    pub(crate) fn observe(
+        &mut self,
+        turn: &Turn<'_>,
+        surroundings: &Surroundings<'_>,
+        coverage: &mut Coverage,
+    ) -> Result<(), Violation> {
         let named = |property| move |what| Violation::new(property, what);
         self.disks.handed_out(turn.node, &turn.orders.jobs);
         self.one_vote.observe(turn).map_err(named("One vote a term, across restarts"))?;
@@ -166,6 +176,8 @@ impl Checkers {
         }
         self.leader_completeness.observe(turn, &self.ledger).map_err(named("Leader Completeness"))?;
         self.state_hash.observe(turn, &self.ledger).map_err(named("Equal state at equal index"))?;
+        let stalled = self.stalled_leader.observe(turn, surroundings);
+        stalled.map_err(named("A leader whose disk stands still gives way"))?;
         self.answers.observe(turn).map_err(named("Every request is answered once"))?;
         count_rare(turn, coverage);
         Ok(())
@@ -191,11 +203,13 @@ fn count_rare(turn: &Turn<'_>, coverage: &mut Coverage) {
             NodeEvent::Protocol { effect: Effect::SnapshotInstalled { .. }, .. } => {
                 coverage.count(Count::SnapshotInstalled)
             }
+            NodeEvent::Protocol { effect: Effect::HandsOver { .. }, .. } => coverage.count(Count::HandedOverForDisk),
             NodeEvent::Protocol { effect: Effect::RoleChanged { to, reason, .. }, .. } => match (to, reason) {
                 (RoleName::Leader, _) => coverage.count(Count::Election),
                 (RoleName::Candidate, Reason::ChosenBy { .. }) => coverage.count(Count::ChosenSuccessor),
                 (_, Reason::NoLongerVoter { .. }) => coverage.count(Count::LeaderRemoved),
                 (_, Reason::QuorumLost { .. }) => coverage.count(Count::QuorumLost),
+                (_, Reason::DiskStalled { .. }) => coverage.count(Count::DiskStalledStepDown),
                 (_, Reason::VotesRefused) => coverage.count(Count::VotesRefused),
                 (_, Reason::NoOutcome) => coverage.count(Count::NoOutcome),
                 _ => {}
