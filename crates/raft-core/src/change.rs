@@ -17,7 +17,7 @@ use crate::configuration::{Configuration, Standing};
 use crate::effect::{Effect, Reason, TransferFailure};
 use crate::input::ProposalId;
 use crate::member_change::{ChangeRefusal, MemberChange};
-use crate::message::Body;
+use crate::message::{Body, HandOver};
 use crate::progress::Progress;
 use crate::quorum;
 use crate::replication::{self, Leader};
@@ -176,7 +176,7 @@ pub(crate) fn step_down_if_left_out(shared: &mut Shared, leader: &mut Leader) ->
     }
     replication::send_heartbeats(shared, leader);
     if let Some(successor) = transfer::lacks_least(shared, leader) {
-        shared.send(successor, Body::TimeoutNow);
+        shared.send(successor, Body::TimeoutNow { why: HandOver::Planned });
     }
     Next::Follower { leader: None, reason: Reason::NoLongerVoter { index: shared.membership.index() } }
 }

@@ -19,6 +19,7 @@
 use core::time::Duration;
 
 use crate::effect::{Effect, Reason};
+use crate::message::HandOver;
 use crate::progress::Progress;
 use crate::replication::Leader;
 use crate::role::Next;
@@ -57,7 +58,7 @@ pub(crate) fn give_way_if_stalled(shared: &mut Shared, leader: &mut Leader) -> N
     if leader.transfer.is_none()
         && let Some(to) = transfer::lacks_least(shared, leader)
     {
-        transfer::begin(shared, leader, to);
+        transfer::begin(shared, leader, to, HandOver::DiskStalled);
         shared.emit(Effect::HandsOver { to, reason });
     }
     Next::Stay

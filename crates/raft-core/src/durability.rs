@@ -222,7 +222,7 @@ const fn named_index(body: &Body) -> Option<LogIndex> {
         | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
-        | Body::TimeoutNow
+        | Body::TimeoutNow { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => None,
         Body::PreVote { last_log, .. } | Body::RequestVote { last_log, .. } => Some(last_log.index),
@@ -251,7 +251,7 @@ const fn acknowledged_index(message: &Message) -> Option<LogIndex> {
         | Body::RequestVoteReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
-        | Body::TimeoutNow
+        | Body::TimeoutNow { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => None,
     }

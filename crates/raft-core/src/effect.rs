@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::configuration::Configuration;
 use crate::input::ProposalId;
 use crate::member_change::ChangeRefusal;
-use crate::message::{Message, ReadId, ReadRound};
+use crate::message::{HandOver, Message, ReadId, ReadRound};
 use crate::types::{LogIndex, LogPosition, NodeId, Term};
 use crate::write::Write;
 
@@ -186,6 +186,8 @@ pub enum Reason {
     ChosenBy {
         /// The leader.
         leader: NodeId,
+        /// Why.
+        why: HandOver,
     },
     /// A majority voted for this server.
     ElectionWon,
@@ -327,7 +329,10 @@ impl fmt::Display for Reason {
         match self {
             Self::NoLeader { silence } => write!(f, "no leader for {} ms", silence.as_millis()),
             Self::NoOutcome => f.write_str("no majority either way in time"),
-            Self::ChosenBy { leader } => write!(f, "{leader} hands over"),
+            Self::ChosenBy { leader, why: HandOver::Planned } => write!(f, "{leader} hands over"),
+            Self::ChosenBy { leader, why: HandOver::DiskStalled } => {
+                write!(f, "{leader} hands over, as its disk stands still")
+            }
             Self::PollWon => f.write_str("a majority would vote for it"),
             Self::ElectionWon => f.write_str("a majority voted for it"),
             Self::VotesRefused => f.write_str("a majority refused"),

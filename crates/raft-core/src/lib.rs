@@ -80,7 +80,7 @@ pub use effect::{Effect, Misbehaviour, ProposalRefusal, ReadFailure, Reason, Rol
 pub use input::{Input, ProposalId};
 pub use log::Log;
 pub use member_change::{ChangeRefusal, MemberChange};
-pub use message::{AppendResult, Body, Message, Poll, ReadId, ReadRound, Refusal, Verdict};
+pub use message::{AppendResult, Body, HandOver, Message, Poll, ReadId, ReadRound, Refusal, Verdict};
 pub use raft::Raft;
 pub use types::{
     ClusterId, ClusterTime, DiskId, Entry, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Payload,

@@ -103,7 +103,10 @@ pub enum Body {
         round: ReadRound,
     },
     /// From a leader to the successor it has chosen: stand at once (§3.10).
-    TimeoutNow,
+    TimeoutNow {
+        /// Why it hands over: the successor passes it on to whoever asks why it leads.
+        why: HandOver,
+    },
     /// A follower asks for a read index (§6.4).
     ReadIndex {
         /// The read.
@@ -131,7 +134,7 @@ impl Body {
             | Self::AppendEntries { .. }
             | Self::InstallSnapshot { .. }
             | Self::Heartbeat { .. }
-            | Self::TimeoutNow
+            | Self::TimeoutNow { .. }
             | Self::ReadIndexReply { .. } => true,
             Self::PreVoteReply { .. }
             | Self::RequestVoteReply { .. }
@@ -141,6 +144,15 @@ impl Body {
             | Self::ReadIndex { .. } => false,
         }
     }
+}
+
+/// Why a leader hands over (§3.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HandOver {
+    /// It was asked to, it stops, or it is no voter any more.
+    Planned,
+    /// Its disk stands still.
+    DiskStalled,
 }
 
 /// How an AppendEntries ended.
@@ -234,7 +246,8 @@ impl fmt::Display for Message {
             }
             Body::Heartbeat { commit, round } => write!(f, "Heartbeat commit={commit} round={}", round.0),
             Body::HeartbeatReply { round } => write!(f, "HeartbeatReply round={}", round.0),
-            Body::TimeoutNow => f.write_str("TimeoutNow"),
+            Body::TimeoutNow { why: HandOver::Planned } => f.write_str("TimeoutNow"),
+            Body::TimeoutNow { why: HandOver::DiskStalled } => f.write_str("TimeoutNow, for its disk"),
             Body::ReadIndex { id, .. } => write!(f, "ReadIndex #{}", id.0),
             Body::ReadIndexReply { id, index, .. } => write!(f, "ReadIndexReply #{} index={index}", id.0),
         }

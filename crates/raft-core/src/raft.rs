@@ -429,7 +429,7 @@ impl Raft {
             | Body::InstallSnapshotReply { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
-            | Body::TimeoutNow
+            | Body::TimeoutNow { .. }
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => match term.cmp(&current) {
                 core::cmp::Ordering::Less => TermVerdict::Ignore,
@@ -485,9 +485,9 @@ impl Raft {
                     replication::handle_heartbeat(&mut self.shared, from, commit, round);
                 }
             }
-            Body::TimeoutNow => {
+            Body::TimeoutNow { why } => {
                 if self.follow(from) && self.shared.may_stand() && !disk_health::is_stalled(&self.shared) {
-                    return Next::Candidate { reason: Reason::ChosenBy { leader: from } };
+                    return Next::Candidate { reason: Reason::ChosenBy { leader: from, why } };
                 }
             }
             Body::ReadIndexReply { id, incarnation, index } => match &mut self.role {
@@ -529,7 +529,7 @@ impl Raft {
             | Body::AppendEntries { .. }
             | Body::InstallSnapshot { .. }
             | Body::Heartbeat { .. }
-            | Body::TimeoutNow
+            | Body::TimeoutNow { .. }
             | Body::ReadIndexReply { .. } => unreachable!("dispatched by what every role does with it"),
         }
         Next::Stay

@@ -9,7 +9,7 @@
 
 use crate::configuration::Half;
 use crate::effect::{Effect, TransferFailure};
-use crate::message::Body;
+use crate::message::{Body, HandOver};
 use crate::progress::Progress;
 use crate::replication::Leader;
 use crate::shared::Shared;
@@ -19,6 +19,7 @@ use crate::types::{Instant, NodeId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Transfer {
     pub(crate) to: NodeId,
+    why: HandOver,
     /// When this leader gives it up.
     pub(crate) deadline: Instant,
 }
@@ -27,7 +28,7 @@ pub(crate) struct Transfer {
 pub(crate) fn handle_transfer(shared: &mut Shared, leader: &mut Leader, to: Option<NodeId>) {
     match choose(shared, leader, to) {
         Ok(to) => {
-            begin(shared, leader, to);
+            begin(shared, leader, to, HandOver::Planned);
             tell_if_ready(shared, leader);
         }
         Err(reason) => shared.emit(Effect::TransferFailed { reason }),
@@ -35,9 +36,9 @@ pub(crate) fn handle_transfer(shared: &mut Shared, leader: &mut Leader, to: Opti
 }
 
 /// Takes no more proposals, and waits for `to` to be elected.
-pub(crate) fn begin(shared: &Shared, leader: &mut Leader, to: NodeId) {
+pub(crate) fn begin(shared: &Shared, leader: &mut Leader, to: NodeId, why: HandOver) {
     let deadline = shared.now.after(shared.config.election_timeout_min);
-    leader.transfer = Some(Transfer { to, deadline });
+    leader.transfer = Some(Transfer { to, why, deadline });
 }
 
 fn choose(shared: &Shared, leader: &Leader, to: Option<NodeId>) -> Result<NodeId, TransferFailure> {
@@ -70,9 +71,9 @@ pub(crate) fn is_heard(shared: &Shared, progress: &Progress) -> bool {
 /// Tells the successor to stand, once it lacks nothing. Said again with every heartbeat, as it may be lost; a successor
 /// that has stood is in a later term, where this means nothing.
 pub(crate) fn tell_if_ready(shared: &mut Shared, leader: &Leader) {
-    let Some(Transfer { to, .. }) = leader.transfer else { return };
+    let Some(Transfer { to, why, .. }) = leader.transfer else { return };
     if leader.progress.get(&to).is_some_and(|progress| progress.matched == shared.log.last_index()) {
-        shared.send(to, Body::TimeoutNow);
+        shared.send(to, Body::TimeoutNow { why });
     }
 }
 

@@ -257,7 +257,7 @@ fn is_spent(envelope: &Envelope, receiver: &Server) -> bool {
         | Body::InstallSnapshot { .. }
         | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
-        | Body::TimeoutNow
+        | Body::TimeoutNow { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => false,
     };

@@ -5,8 +5,8 @@
 
 use proptest::prelude::*;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Input, Learner, LogIndex, LogPosition,
-    MemberChange, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
+    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, HandOver, Incarnation, Input, Learner, LogIndex,
+    LogPosition, MemberChange, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
 };
 
 use crate::cluster::{Cluster, member, member_on, n};
@@ -102,7 +102,8 @@ fn body() -> impl Strategy<Value = Body> {
         4 => (number(), verdict()).prop_map(|(poll, verdict)| Body::PreVoteReply { poll: Poll(poll), verdict }),
         1 => (position(), proptest::bool::ANY)
             .prop_map(|(last_log, is_transfer)| Body::RequestVote { last_log, is_transfer }),
-        1 => Just(Body::TimeoutNow),
+        1 => Just(Body::TimeoutNow { why: HandOver::Planned }),
+        1 => Just(Body::TimeoutNow { why: HandOver::DiskStalled }),
         4 => verdict().prop_map(|verdict| Body::RequestVoteReply { verdict }),
         6 => append.prop_map(|(prev, entries, commit)| Body::AppendEntries { prev, entries, commit }),
         4 => index().prop_map(|index| Body::AppendEntriesReply(AppendResult::Matched(index))),

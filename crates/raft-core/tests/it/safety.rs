@@ -95,7 +95,7 @@ impl Safety {
             | Body::InstallSnapshotReply { .. }
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
-            | Body::TimeoutNow
+            | Body::TimeoutNow { .. }
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => return,
         };
@@ -227,7 +227,7 @@ fn check_durable(node: &Node, to: NodeId, message: &Message) {
         | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
-        | Body::TimeoutNow
+        | Body::TimeoutNow { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => true,
     };

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use goldenscript::Argument;
 use raft_core::{
-    AppendResult, Body, ClusterTime, DiskId, Entry, Incarnation, LogIndex, LogPosition, MemberChange, NodeId, Payload,
-    Poll, ReadId, ReadRound, Refusal, Term, Verdict,
+    AppendResult, Body, ClusterTime, DiskId, Entry, HandOver, Incarnation, LogIndex, LogPosition, MemberChange, NodeId,
+    Payload, Poll, ReadId, ReadRound, Refusal, Term, Verdict,
 };
 
 use crate::cluster::{member_on, n};
@@ -157,7 +157,7 @@ impl Fields<'_> {
                 Body::Heartbeat { commit: LogIndex(self.number("commit")?), round: ReadRound(self.number("round")?) }
             }
             "HeartbeatReply" => Body::HeartbeatReply { round: ReadRound(self.number("round")?) },
-            "TimeoutNow" => Body::TimeoutNow,
+            "TimeoutNow" => Body::TimeoutNow { why: HandOver::Planned },
             "ReadIndex" => Body::ReadIndex {
                 id: ReadId(self.number("id")?),
                 incarnation: Incarnation(self.number("incarnation")?),

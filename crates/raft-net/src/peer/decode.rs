@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Learner, LogIndex, LogPosition, Member,
-    Message, NobodyVotes, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
+    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, HandOver, Incarnation, Learner, LogIndex,
+    LogPosition, Member, Message, NobodyVotes, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term,
+    Verdict,
 };
 
 use super::wire::{
@@ -167,7 +168,8 @@ fn decode_body(term: Term, body: WireBody, payload: &Bytes) -> Result<(Body, usi
             Body::Heartbeat { commit: check_index(commit)?, round: ReadRound(round) }
         }
         WireBody::HeartbeatReply { round } => Body::HeartbeatReply { round: ReadRound(round) },
-        WireBody::TimeoutNow => Body::TimeoutNow,
+        WireBody::TimeoutNow => Body::TimeoutNow { why: HandOver::Planned },
+        WireBody::TimeoutNowForDisk => Body::TimeoutNow { why: HandOver::DiskStalled },
         WireBody::ReadIndex { id, incarnation } => {
             Body::ReadIndex { id: ReadId(id), incarnation: Incarnation(incarnation) }
         }

@@ -2,8 +2,8 @@
 
 use bytes::{Bytes, BytesMut};
 use raft_core::{
-    AppendResult, Body, Configuration, Entry, Learner, LogPosition, Member, Message, NodeId, Payload, Refusal,
-    Standing, Verdict,
+    AppendResult, Body, Configuration, Entry, HandOver, Learner, LogPosition, Member, Message, NodeId, Payload,
+    Refusal, Standing, Verdict,
 };
 
 use super::wire::{AtMost, WireBody, WireEntry, WireMessage, WirePayload, WirePosition, WireStanding, WireVerdict};
@@ -23,7 +23,7 @@ pub const fn link_of(message: &Message) -> LinkKind {
         | Body::InstallSnapshotReply { .. }
         | Body::Heartbeat { .. }
         | Body::HeartbeatReply { .. }
-        | Body::TimeoutNow
+        | Body::TimeoutNow { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => LinkKind::Control,
     }
@@ -68,7 +68,8 @@ fn encode_body(body: &Body) -> (WireBody, Bytes) {
         }
         Body::Heartbeat { commit, round } => WireBody::Heartbeat { commit: commit.0, round: round.0 },
         Body::HeartbeatReply { round } => WireBody::HeartbeatReply { round: round.0 },
-        Body::TimeoutNow => WireBody::TimeoutNow,
+        Body::TimeoutNow { why: HandOver::Planned } => WireBody::TimeoutNow,
+        Body::TimeoutNow { why: HandOver::DiskStalled } => WireBody::TimeoutNowForDisk,
         Body::ReadIndex { id, incarnation } => WireBody::ReadIndex { id: id.0, incarnation: incarnation.0 },
         Body::ReadIndexReply { id, incarnation, index } => {
             WireBody::ReadIndexReply { id: id.0, incarnation: incarnation.0, index: index.0 }

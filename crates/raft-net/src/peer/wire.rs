@@ -85,6 +85,7 @@ pub(super) enum WireBody {
         last: WirePosition,
         offset: u64,
     },
+    TimeoutNowForDisk,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -137,8 +137,8 @@ fn the_next_variants_are_unknown() {
 mod messages {
     use bytes::Bytes;
     use raft_core::{
-        AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Learner, LogIndex, LogPosition,
-        Member, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
+        AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, HandOver, Incarnation, Learner, LogIndex,
+        LogPosition, Member, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
     };
     use raft_net::peer::{decode, encode};
 
@@ -224,12 +224,13 @@ mod messages {
             ("heartbeat-reply".to_owned(), Body::HeartbeatReply { round: ReadRound(u64::MAX) }),
             ("read-index".to_owned(), Body::ReadIndex { id, incarnation }),
             ("read-index-reply".to_owned(), Body::ReadIndexReply { id, incarnation, index: LogIndex(400) }),
-            ("timeout-now".to_owned(), Body::TimeoutNow),
+            ("timeout-now".to_owned(), Body::TimeoutNow { why: HandOver::Planned }),
             ("request-vote-for-transfer".to_owned(), request_vote(true)),
             ("install-snapshot".to_owned(), chunk("chunk", false)),
             ("install-snapshot-last".to_owned(), chunk("", true)),
             ("install-snapshot-reply".to_owned(), Body::InstallSnapshotReply { last: at(400, 3), offset: 1 << 20 }),
             ("append-entries-standings".to_owned(), Body::AppendEntries { prev, entries: standings(), commit }),
+            ("timeout-now-for-disk".to_owned(), Body::TimeoutNow { why: HandOver::DiskStalled }),
         ]);
         bodies
     }

@@ -5,8 +5,8 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 use raft_core::{
-    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, Incarnation, Learner, LogIndex, LogPosition, Member,
-    Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
+    AppendResult, Body, ClusterTime, Configuration, DiskId, Entry, HandOver, Incarnation, Learner, LogIndex,
+    LogPosition, Member, Message, NodeId, Payload, Poll, ReadId, ReadRound, Refusal, Standing, Term, Verdict,
 };
 use raft_net::peer::{decode, encode, link_of};
 use raft_net::{Frame, FrameKind, LinkKind};
@@ -79,7 +79,8 @@ fn short_body() -> impl Strategy<Value = Body> {
         (any::<u64>(), verdict()).prop_map(|(poll, verdict)| Body::PreVoteReply { poll: Poll(poll), verdict }),
         (position(), proptest::bool::ANY)
             .prop_map(|(last_log, is_transfer)| Body::RequestVote { last_log, is_transfer }),
-        Just(Body::TimeoutNow),
+        Just(Body::TimeoutNow { why: HandOver::Planned }),
+        Just(Body::TimeoutNow { why: HandOver::DiskStalled }),
         (position(), number(), prop::collection::vec(any::<u8>(), 0..200), any::<bool>())
             .prop_map(|(last, offset, data, done)| Body::InstallSnapshot { last, offset, data: data.into(), done }),
         (position(), number()).prop_map(|(last, offset)| Body::InstallSnapshotReply { last, offset }),

@@ -161,7 +161,7 @@ fn configurations_that_are_none() {
 
 #[test]
 fn what_this_version_does_not_know() {
-    assert!(matches!(decode(&raw(&[1, 15, 0, 0], b"")), Err(DecodeError::Header(_))), "a body");
+    assert!(matches!(decode(&raw(&[1, 16, 0, 0], b"")), Err(DecodeError::Header(_))), "a body");
     assert!(matches!(decode(&raw(&[1, 3, 6], b"")), Err(DecodeError::Header(_))), "a verdict");
     let payload = [&APPEND[..], &[1, 1, 0, 3]].concat();
     assert!(matches!(decode(&raw(&payload, b"")), Err(DecodeError::Header(_))), "an entry's payload");

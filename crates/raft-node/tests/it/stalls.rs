@@ -49,7 +49,11 @@ fn a_leader_whose_disk_stands_still_hands_over_and_no_write_fails() {
     assert_eq!(cluster.replica(old).status().counters.transfers_begun, 1);
     let said = cluster.said(old);
     assert!(said.contains(&format!("hands over to {new}: its disk has stood still for 6")), "{said}");
-    // Nothing of it is left when the disk is back.
+    // Everybody can say why. And nothing of it is left when the disk is back.
+    for id in cluster.ids() {
+        let change = cluster.replica(id).status().last_change.unwrap();
+        assert_eq!(change.reason, format!("{old} hands over, as its disk stands still"), "{id}");
+    }
     cluster.stalled.clear();
     requests.extend(write_for(&mut cluster, LONGEST));
     check_applied(&mut cluster, &requests);

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use raft_core::{Body, Message, NodeId, RoleName, Term};
+use raft_core::{Body, HandOver, Message, NodeId, RoleName, Term};
 use raft_node::{Answer, Failure, ForwardRefusal, Leadership, PeerMessage};
 
 use crate::cluster::{Cluster, PATIENCE, Request, n};
@@ -153,7 +153,8 @@ fn another_than_the_one_that_was_wanted_is_no_success() {
     cluster.crash(successor);
     let other = followers_of(&cluster, old)[0];
     // The other one stands by itself, and the old leader hears of it before it gives up.
-    let message = PeerMessage::Raft(Message { term: term(&cluster, old), body: Body::TimeoutNow });
+    let message =
+        PeerMessage::Raft(Message { term: term(&cluster, old), body: Body::TimeoutNow { why: HandOver::Planned } });
     let from = cluster.running(old).identity;
     cluster.with(other, |replica, now| replica.handle_peer(now, from, message, &mut || 1));
     assert_eq!(cluster.wait_for(request), Answer::Failed(Failure::SuccessorNotElected));
