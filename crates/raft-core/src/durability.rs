@@ -75,6 +75,11 @@ impl Durability {
         self.unsynced_bytes
     }
 
+    /// How many writes were handed out and are not confirmed.
+    pub(crate) fn unsynced_writes(&self) -> usize {
+        self.on_the_way.len()
+    }
+
     /// Whether term and vote, as they are now, are on disk.
     pub(crate) fn is_hard_state_durable(&self) -> bool {
         self.hard_state_write <= self.persisted

@@ -237,7 +237,8 @@ pub enum ProposalRefusal {
     },
     /// What is not committed would be more than [`crate::Config::max_uncommitted_bytes`].
     TooMuchUncommitted,
-    /// What this leader's disk has to write would be more than [`crate::Config::max_unsynced_bytes`].
+    /// What this leader's disk has to write would be more than [`crate::Config::max_unsynced_bytes`], or
+    /// [`crate::Config::max_unsynced_writes`].
     TooMuchUnsynced,
 }
 

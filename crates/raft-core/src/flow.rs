@@ -6,7 +6,7 @@
 //!
 //! Two limits, because either can grow without the other. What is *uncommitted* waits for a majority: it grows when the
 //! others' disks stand still or their links are gone. What is *unsynced* waits for this server's disk: a majority may
-//! commit without it (§10.2.1), for ever.
+//! commit without it (§10.2.1), for ever. It counts by bytes and by writes, since small writes cost more than their bytes.
 //!
 //! A leader's own entries (its no-op, configurations) are never refused: they are few, and they are what gets a cluster out
 //! of trouble. Nor is a proposal that finds nothing before it, however large: else it could never pass.
@@ -23,7 +23,9 @@ pub(crate) fn check_room(shared: &Shared, commands: &[Bytes]) -> Result<(), Prop
     let is_too_much = |before: usize, limit: usize| before > 0 && before.saturating_add(size_bytes) > limit;
     if is_too_much(shared.uncommitted_bytes(), shared.config.max_uncommitted_bytes) {
         Err(ProposalRefusal::TooMuchUncommitted)
-    } else if is_too_much(shared.durability.unsynced_bytes(), shared.config.max_unsynced_bytes) {
+    } else if is_too_much(shared.durability.unsynced_bytes(), shared.config.max_unsynced_bytes)
+        || shared.durability.unsynced_writes() >= shared.config.max_unsynced_writes
+    {
         Err(ProposalRefusal::TooMuchUnsynced)
     } else {
         Ok(())
@@ -34,4 +36,5 @@ pub(crate) fn check_room(shared: &Shared, commands: &[Bytes]) -> Result<(), Prop
 /// leader sends them again. Its window keeps it from getting here, unless leaders change while the disk stands still.
 pub(crate) fn is_disk_behind(shared: &Shared) -> bool {
     shared.durability.unsynced_bytes() >= shared.config.max_unsynced_bytes
+        || shared.durability.unsynced_writes() >= shared.config.max_unsynced_writes
 }

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 
 use crate::disk::{DiskDone, DiskJob, DiskQueue};
 
-/// How many jobs may wait for the disk. The protocol's windows keep it far below this; at the limit the loop waits, so
-/// that a leader whose disk stands still for long is heard no more and another takes its place.
+/// How many jobs may wait for the disk. The protocol stays below this (`Config::max_unsynced_writes`), but for a few writes that
+/// it must make whatever waits; at the limit the loop waits, so that a leader is heard no more and another takes its place.
 pub(crate) const MAX_WAITING_JOBS: usize = 8_192;
 /// How many reports may wait for the loop. A channel of its own, so that neither side ever waits for a queue that only
 /// the other could empty.
@@ -129,5 +129,19 @@ fn wait(jobs: &Receiver<DiskJob>, queue: &DiskQueue, is_marked: bool, retry_at: 
         Ok(job) => Waited::Job(job),
         Err(RecvTimeoutError::Timeout) => Waited::RetryDue,
         Err(RecvTimeoutError::Disconnected) => Waited::Over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{Config, DiskId, Incarnation, NodeId};
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_stands_still_does_not_hold_the_loop() {
+        let config = Config::new(NodeId::new(1).expect("not 0"), DiskId(1), Incarnation(1), 1);
+        // Beside the writes: what is compacted, the formation, a new term or two.
+        assert!(config.max_unsynced_writes + 100 < MAX_WAITING_JOBS);
     }
 }

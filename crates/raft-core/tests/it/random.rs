@@ -112,12 +112,14 @@ impl Run {
         let weights = ACTIONS.map(|(_, weight)| weight * pick(&[0, 1, 1, 1, 3]));
         let strangers = pick(&[0, 1, 2, 2]);
         let (uncommitted, unsynced) = (pick(&[1, 300, 128 << 20]), pick(&[1, 300, 128 << 20]));
+        let writes = pick(&[1, 4, 8_000]);
         let mut cluster = Cluster::new(nodes, true, |config: &mut Config| {
             config.seed = config.seed.wrapping_add(seed.wrapping_mul(1_000_003));
             config.max_append_bytes = usize::try_from(append_bytes).unwrap();
             config.max_inflight_messages = usize::try_from(messages).unwrap();
             config.max_uncommitted_bytes = usize::try_from(uncommitted).unwrap();
             config.max_unsynced_bytes = usize::try_from(unsynced).unwrap();
+            config.max_unsynced_writes = usize::try_from(writes).unwrap();
             config.log_tail_bytes = usize::try_from(tail).unwrap();
             config.snapshot_chunk_bytes = usize::try_from(chunk).unwrap();
         });

@@ -74,6 +74,7 @@ fn new_cluster(fields: &Fields<'_>) -> Result<Cluster, Box<dyn Error>> {
     let (append_bytes, messages) = (limit("max_append_bytes")?, limit("max_inflight_messages")?);
     let bytes = limit("max_inflight_bytes")?;
     let (uncommitted, unsynced) = (limit("max_uncommitted_bytes")?, limit("max_unsynced_bytes")?);
+    let writes = limit("max_unsynced_writes")?;
     let (tail, chunk) = (limit("log_tail_bytes")?, limit("snapshot_chunk_bytes")?);
     Ok(Cluster::new(fields.number("nodes")?, fields.text("disk") == Some("manual"), |config: &mut Config| {
         config.max_append_bytes = append_bytes.unwrap_or(config.max_append_bytes);
@@ -81,6 +82,7 @@ fn new_cluster(fields: &Fields<'_>) -> Result<Cluster, Box<dyn Error>> {
         config.max_inflight_bytes = bytes.unwrap_or(config.max_inflight_bytes);
         config.max_uncommitted_bytes = uncommitted.unwrap_or(config.max_uncommitted_bytes);
         config.max_unsynced_bytes = unsynced.unwrap_or(config.max_unsynced_bytes);
+        config.max_unsynced_writes = writes.unwrap_or(config.max_unsynced_writes);
         config.log_tail_bytes = tail.unwrap_or(0);
         config.snapshot_chunk_bytes = chunk.unwrap_or(config.snapshot_chunk_bytes);
     }))
