@@ -372,17 +372,9 @@ impl World {
         loop {
             let orders = process.server.flush(clock);
             let turn = Turn { node, number: process.number, server: &process.server, orders: &orders };
-            let (nodes, network, now, settings) = (&self.nodes, &self.network, self.now, &self.scenario.settings);
-            let is_fit = |other: usize| {
-                nodes.get(other).is_some_and(|machine| machine.is_fit(now)) && network.is_open(node, other)
-            };
-            let surroundings = Surroundings {
-                now,
-                heartbeat: settings.heartbeat_ms * MILLIS,
-                election_timeout_max: 2 * settings.election_timeout_ms * MILLIS,
-                is_fit: &is_fit,
-            };
-            let verdict = self.checkers.observe(&turn, &surroundings, &mut self.coverage);
+            let Self { nodes, network, scenario, checkers, coverage, .. } = self;
+            let surroundings = Surroundings { now: self.now, nodes, network, settings: &scenario.settings };
+            let verdict = checkers.observe(&turn, surroundings, coverage);
             self.mix_state(process);
             self.judge(verdict);
             self.note_admitted();

@@ -150,7 +150,7 @@ impl Checkers {
     pub(crate) fn observe(
         &mut self,
         turn: &Turn<'_>,
-        surroundings: &Surroundings<'_>,
+        surroundings: Surroundings<'_>,
         coverage: &mut Coverage,
     ) -> Result<(), Violation> {
         let named = |property| move |what| Violation::new(property, what);
