@@ -85,13 +85,9 @@ fn judge(shared: &Shared, leader: &Leader, changes: &[MemberChange]) -> Result<C
 
 /// Whether those that must commit C_old,new and C_new are there: a joint configuration cannot be taken back.
 fn check_heard(shared: &Shared, leader: &Leader, configuration: &Configuration) -> Result<(), ChangeRefusal> {
-    let heard_at = |id| match leader.progress.get(&id) {
-        Some(progress) => progress.heard,
-        None => shared.now,
-    };
-    let heard = quorum::reached_by_quorum(configuration, heard_at).unwrap_or(shared.now);
-    let is_silent = shared.now.since(heard) >= shared.config.election_timeout_min;
-    if configuration.is_joint() && is_silent { Err(ChangeRefusal::MajoritySilent) } else { Ok(()) }
+    let is_heard = |id| leader.progress.get(&id).is_none_or(|progress| transfer::is_heard(shared, progress));
+    let are_heard = quorum::reached_by_quorum(configuration, is_heard).unwrap_or(false);
+    if configuration.is_joint() && !are_heard { Err(ChangeRefusal::MajoritySilent) } else { Ok(()) }
 }
 
 /// Whether a change may begin at all.
@@ -125,7 +121,7 @@ fn check_caught_up(shared: &Shared, leader: &Leader, id: NodeId) -> Result<(), C
     let target = leader.catch_up.target;
     if progress.matched < target {
         Err(ChangeRefusal::NotCaughtUp { id, behind: target.0 - progress.matched.0 })
-    } else if shared.now.since(progress.heard) >= shared.config.election_timeout_min {
+    } else if !transfer::is_heard(shared, progress) {
         Err(ChangeRefusal::Silent { id })
     } else {
         Ok(())

@@ -18,8 +18,10 @@ pub(crate) struct Progress {
     /// The next entry to send (nextIndex); always beyond `matched`.
     pub(crate) next: LogIndex,
     pub(crate) state: ProgressState,
-    /// When it last answered anything in this term.
+    /// When it last answered anything in this term; before its first answer, when this leader began to send to it.
     pub(crate) heard: Instant,
+    /// Whether it has answered this leader at all. Until then it has only the benefit of the doubt.
+    pub(crate) has_answered: bool,
     /// The latest read round it confirmed.
     pub(crate) confirmed: ReadRound,
 }
@@ -130,6 +132,7 @@ impl Progress {
             next,
             state: ProgressState::Probe { waiting: false },
             heard: now,
+            has_answered: false,
             confirmed: ReadRound(0),
         }
     }

@@ -511,6 +511,7 @@ impl Raft {
         let shared = &mut self.shared;
         if let Some(progress) = leader.progress.get_mut(&from) {
             progress.heard = shared.now;
+            progress.has_answered = true;
         }
         match body {
             Body::AppendEntriesReply(AppendResult::Matched(index)) => {

@@ -63,9 +63,9 @@ pub(crate) fn lacks_least(shared: &Shared, leader: &Leader) -> Option<NodeId> {
     able.max_by_key(|(_, progress)| progress.matched).map(|(&peer, _)| peer)
 }
 
-/// Whether a follower was heard within the shortest election timeout.
+/// Whether a follower was heard, by this leader, within the shortest election timeout.
 pub(crate) fn is_heard(shared: &Shared, progress: &Progress) -> bool {
-    shared.now.since(progress.heard) < shared.config.election_timeout_min
+    progress.has_answered && shared.now.since(progress.heard) < shared.config.election_timeout_min
 }
 
 /// Tells the successor to stand, once it lacks nothing. Said again with every heartbeat, as it may be lost; a successor
