@@ -40,6 +40,9 @@ pub struct Config {
     /// How many writes the disk may owe before the same happens: a driver whose queue holds some more never has to wait for
     /// its disk.
     pub max_unsynced_writes: usize,
+    /// How many bytes of entries the log may hold in memory before it waits for nobody who is being sent a snapshot, and a
+    /// leader refuses proposals. The driver takes snapshots before ([`Entry::size_bytes`]).
+    pub max_log_bytes: usize,
     /// How many bytes of entries that a snapshot covers stay in the log, so that a follower a little behind needs no
     /// snapshot ([`Entry::size_bytes`]).
     pub log_tail_bytes: usize,
@@ -51,7 +54,7 @@ pub struct Config {
 
 impl Config {
     /// The defaults: T = 150 ms, heartbeats every 30 ms, 1 MiB a message, 256 messages or 32 MiB in flight, 128 MiB
-    /// uncommitted and as much unsynced, in 8,000 writes, a tail of 8 MiB, snapshots in chunks of 1 MiB, 128 MiB of them a second.
+    /// uncommitted and as much unsynced, in 8,000 writes, 1 GiB of log in memory, a tail of 8 MiB, snapshots in chunks of 1 MiB, 128 MiB of them a second.
     ///
     /// Those 128 MiB are twice the 64 that `raft-node` takes from clients at a time, so that it refuses at the door what would
     /// be too much, and nothing of what it has let in; and more than a log has between two snapshots, as a server that has just
@@ -73,6 +76,7 @@ impl Config {
             max_uncommitted_bytes: 128 << 20,
             max_unsynced_bytes: 128 << 20,
             max_unsynced_writes: 8_000,
+            max_log_bytes: 1 << 30,
             log_tail_bytes: 8 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_second: 128 << 20,
@@ -173,6 +177,7 @@ impl Config {
             self.max_uncommitted_bytes,
             self.max_unsynced_bytes,
             self.max_unsynced_writes,
+            self.max_log_bytes,
         ];
         let snapshot_limits = [self.snapshot_chunk_bytes as u64, self.snapshot_bytes_per_second];
         if limits.contains(&0) || snapshot_limits.contains(&0) {

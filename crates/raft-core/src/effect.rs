@@ -240,6 +240,8 @@ pub enum ProposalRefusal {
     /// What this leader's disk has to write would be more than [`crate::Config::max_unsynced_bytes`], or
     /// [`crate::Config::max_unsynced_writes`].
     TooMuchUnsynced,
+    /// The log in memory is longer than [`crate::Config::max_log_bytes`]: a snapshot must take the place of its beginning.
+    LogTooLong,
 }
 
 /// Why a read got no index.
@@ -354,6 +356,7 @@ impl fmt::Display for ProposalRefusal {
             Self::HandingOver { to } => write!(f, "{to} is being made leader"),
             Self::TooMuchUncommitted => f.write_str("too much is not committed"),
             Self::TooMuchUnsynced => f.write_str("too much waits for the disk"),
+            Self::LogTooLong => f.write_str("the log is too long; it waits for a snapshot"),
         }
     }
 }

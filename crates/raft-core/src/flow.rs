@@ -4,7 +4,9 @@
 //! Owns: when a proposal, or a leader's entries, are too much. Does not own what may be on its way to one follower
 //! (`progress`): a slow follower takes nothing from these limits, as long as the others are a majority.
 //!
-//! Two limits, because either can grow without the other. What is *uncommitted* waits for a majority: it grows when the
+//! The log as a whole has a limit in memory, too, for when no snapshot can be taken (§5).
+//!
+//! The others are two limits, because either can grow without the other. What is *uncommitted* waits for a majority: it grows when the
 //! others' disks stand still or their links are gone. What is *unsynced* waits for this server's disk: a majority may
 //! commit without it (§10.2.1), for ever. It counts by bytes and by writes, since small writes cost more than their bytes.
 //!
@@ -27,6 +29,8 @@ pub(crate) fn check_room(shared: &Shared, commands: &[Bytes]) -> Result<(), Prop
         || shared.durability.unsynced_writes() >= shared.config.max_unsynced_writes
     {
         Err(ProposalRefusal::TooMuchUnsynced)
+    } else if shared.log.size_bytes() >= shared.config.max_log_bytes {
+        Err(ProposalRefusal::LogTooLong)
     } else {
         Ok(())
     }

@@ -66,8 +66,11 @@ pub(crate) fn handle_taken(shared: &mut Shared, role: &Role, snapshot: Snapshot)
     }
     let mut through = shared.log.tail_start(last.index, shared.config.log_tail_bytes);
     if let Role::Leader(leader) = role {
-        // A follower that is being sent an older snapshot will need the entries after that one.
-        for sending in leader.progress.values().filter_map(Progress::sending) {
+        // A follower that is being sent an older snapshot will need the entries after that one: as long as it is heard, and
+        // the log has room. Else it is sent a later one.
+        let has_room = shared.log.size_bytes() < shared.config.max_log_bytes;
+        let is_heard = |progress: &&Progress| shared.now.since(progress.heard) < shared.config.election_timeout_max;
+        for sending in leader.progress.values().filter(is_heard).filter_map(Progress::sending).filter(|_| has_room) {
             through = through.min(sending.last.index);
         }
     }

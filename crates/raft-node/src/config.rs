@@ -45,6 +45,9 @@ pub struct NodeConfig {
     /// How many bytes of the log the disk may have to write before it does so, too
     /// ([`raft_core::Config::max_unsynced_bytes`]).
     pub max_unsynced_bytes: usize,
+    /// How many bytes of entries the log may hold in memory; a snapshot is due at half of it, however large the last one
+    /// was ([`raft_core::Config::max_log_bytes`]).
+    pub max_log_bytes: usize,
     /// How many bytes of the log stay behind a snapshot, so that a follower a little behind needs none.
     pub log_tail_bytes: usize,
     /// How many bytes of a snapshot are sent at once.
@@ -103,6 +106,7 @@ impl NodeConfig {
             snapshot_threshold_bytes: 64 << 20,
             max_uncommitted_bytes: 128 << 20,
             max_unsynced_bytes: 128 << 20,
+            max_log_bytes: 1 << 30,
             log_tail_bytes: 8 << 20,
             snapshot_chunk_bytes: 1 << 20,
             snapshot_bytes_per_second: 128 << 20,

@@ -132,6 +132,9 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         protocol.heartbeat_interval = config.heartbeat_interval;
         protocol.max_uncommitted_bytes = config.max_uncommitted_bytes;
         protocol.max_unsynced_bytes = config.max_unsynced_bytes;
+        // Whoever lets the log grow so far before a snapshot has the memory for it, and for what comes while that is taken.
+        let expected_bytes = usize::try_from(config.snapshot_threshold_bytes).unwrap_or(usize::MAX).saturating_mul(4);
+        protocol.max_log_bytes = config.max_log_bytes.max(expected_bytes);
         protocol.log_tail_bytes = config.log_tail_bytes;
         protocol.snapshot_chunk_bytes = config.snapshot_chunk_bytes;
         protocol.snapshot_bytes_per_second = config.snapshot_bytes_per_second;

@@ -75,6 +75,7 @@ fn new_cluster(fields: &Fields<'_>) -> Result<Cluster, Box<dyn Error>> {
     let bytes = limit("max_inflight_bytes")?;
     let (uncommitted, unsynced) = (limit("max_uncommitted_bytes")?, limit("max_unsynced_bytes")?);
     let writes = limit("max_unsynced_writes")?;
+    let log = limit("max_log_bytes")?;
     let (tail, chunk) = (limit("log_tail_bytes")?, limit("snapshot_chunk_bytes")?);
     Ok(Cluster::new(fields.number("nodes")?, fields.text("disk") == Some("manual"), |config: &mut Config| {
         config.max_append_bytes = append_bytes.unwrap_or(config.max_append_bytes);
@@ -83,6 +84,7 @@ fn new_cluster(fields: &Fields<'_>) -> Result<Cluster, Box<dyn Error>> {
         config.max_uncommitted_bytes = uncommitted.unwrap_or(config.max_uncommitted_bytes);
         config.max_unsynced_bytes = unsynced.unwrap_or(config.max_unsynced_bytes);
         config.max_unsynced_writes = writes.unwrap_or(config.max_unsynced_writes);
+        config.max_log_bytes = log.unwrap_or(config.max_log_bytes);
         config.log_tail_bytes = tail.unwrap_or(0);
         config.snapshot_chunk_bytes = chunk.unwrap_or(config.snapshot_chunk_bytes);
     }))

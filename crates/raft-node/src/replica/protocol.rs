@@ -78,7 +78,9 @@ impl<M: StateMachine, W> Replica<M, W> {
             Effect::ProposalRefused { reason, .. } => {
                 let failure = match reason {
                     ProposalRefusal::NotLeader { .. } | ProposalRefusal::HandingOver { .. } => Failure::NotLeader,
-                    ProposalRefusal::TooMuchUncommitted | ProposalRefusal::TooMuchUnsynced => Failure::Overloaded,
+                    ProposalRefusal::TooMuchUncommitted
+                    | ProposalRefusal::TooMuchUnsynced
+                    | ProposalRefusal::LogTooLong => Failure::Overloaded,
                 };
                 for (origin, size_bytes, _) in std::mem::take(&mut self.proposing) {
                     self.counters.proposals_refused += 1;

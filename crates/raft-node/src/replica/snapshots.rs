@@ -89,11 +89,12 @@ impl<M: StateMachine, W> Replica<M, W> {
     }
 
     /// §5.1: when the log has grown by the threshold, or by the last snapshot's size if that is more, so that the disk
-    /// writes no more for snapshots than for the log.
+    /// writes no more for snapshots than for the log; but early enough that the log in memory keeps below its limit.
     fn is_snapshot_due(&self, now: Instant) -> bool {
         let Some(raft) = self.raft() else { return false };
         let Snapshots { restoring, applied_bytes, last_size_bytes, not_before, .. } = &self.snapshots;
-        let has_grown = *applied_bytes >= self.config.snapshot_threshold_bytes.max(*last_size_bytes);
+        let bearable = self.config.protocol.max_log_bytes as u64 / 2;
+        let has_grown = *applied_bytes >= self.config.snapshot_threshold_bytes.max((*last_size_bytes).min(bearable));
         // Rule 9: never of what this server's own disk does not hold.
         let is_durable = self.applied <= raft.durable_index();
         has_grown && is_durable && restoring.is_none() && now >= *not_before && !self.stopping
