@@ -9,6 +9,7 @@ mod full_disk;
 mod leader_transfer;
 mod local_cluster;
 mod main_job;
+mod membership;
 mod readme_session;
 mod snapshots;
 mod workspace_rules;

@@ -66,6 +66,23 @@ impl Cluster {
         }
     }
 
+    /// Adds a node that asks nodes 1 and 2 to join their cluster; it is not started.
+    pub fn add_newcomer(&mut self, id: u64) -> &mut Node {
+        let (address, seeds) = (self.ports.address(id), [1, 2].map(|seed| self.ports.address(seed)).join(","));
+        self.nodes.push(Node::new(self.folder.path(), id, &["--listen", &address, "--join", &seeds]));
+        self.node(id)
+    }
+
+    /// `ID=HOST:PORT`, as `member add` takes it.
+    pub fn member(&self, id: u64) -> String {
+        format!("{id}={}", self.ports.address(id))
+    }
+
+    /// Takes a node that is no member any more, and has been stopped, out of the cluster.
+    pub fn forget(&mut self, id: u64) {
+        self.nodes.retain(|node| node.id() != id);
+    }
+
     /// Kills all nodes with SIGKILL: first the signals, then the waiting, so that they die together.
     ///
     /// # Panics

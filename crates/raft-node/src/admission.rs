@@ -4,7 +4,7 @@
 //! have not heard of it yet (§4.1), and a newcomer must be able to ask. Whose word counts is for the protocol to judge, by
 //! the id and the disk that the handshake has shown.
 
-use raft_core::{ClusterId, ClusterTime, DiskId, Incarnation, NodeId};
+use raft_core::{ClusterId, ClusterTime, DiskId, Incarnation, LogIndex, NodeId};
 use raft_net::{HandshakeRefusal, Hello, LinkKind, PROTOCOL_VERSIONS, PeerHello, Role, Welcome};
 
 use crate::replica::{Replica, Status};
@@ -20,6 +20,8 @@ pub struct View {
     cluster: Option<ClusterId>,
     /// While the cluster has not formed: the members it is to be formed of. Nobody for a newcomer, which does not know them.
     listed: Vec<NodeId>,
+    /// The members and their disks, and the entry that named them.
+    members: (LogIndex, Vec<(NodeId, DiskId)>),
     /// The leader and where clients reach it.
     leader: Option<(NodeId, String)>,
     cluster_time: ClusterTime,
@@ -43,6 +45,7 @@ impl View {
             client_address,
             cluster: status.cluster,
             listed: status.members.iter().map(|member| member.id).collect(),
+            members: (LogIndex(0), Vec::new()),
             leader: None,
             cluster_time: status.cluster_time,
         }
@@ -57,6 +60,12 @@ impl View {
         }
         if self.cluster.is_none() && replica.cluster().is_some() {
             self.cluster = replica.cluster();
+        }
+        if let Some(raft) = replica.raft()
+            && (self.members.0 != raft.configuration_index() || self.members.1.is_empty())
+        {
+            let members = raft.configuration().members().map(|(id, member)| (id, member.disk)).collect();
+            self.members = (raft.configuration_index(), members);
         }
     }
 
@@ -82,6 +91,14 @@ impl View {
             }
         }
         Ok(self.welcome())
+    }
+
+    /// The member whose id the dialer has, if that is on another disk. As long as the member is connected, the dialer is
+    /// another process that has its id by mistake (rule 2).
+    pub(crate) fn namesake(&self, hello: &Hello) -> Option<(NodeId, DiskId)> {
+        let Role::Peer(peer) = &hello.role else { return None };
+        let is_namesake = |(id, disk): &&(NodeId, DiskId)| id.as_u64() == peer.id && disk.0 != peer.disk;
+        self.members.1.iter().find(is_namesake).copied()
     }
 
     /// Whether server `id`, of the cluster `theirs` if it has one, may speak with this one.

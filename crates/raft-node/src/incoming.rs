@@ -122,7 +122,13 @@ async fn greet(stream: TcpStream, from: SocketAddr, serves: Serves, doorway: Doo
     };
     let mut place = None;
     let decide = |hello: &Hello| {
-        let welcome = doorway.view.lock().unwrap_or_else(PoisonError::into_inner).admit(hello, serves)?;
+        let view = doorway.view.lock().unwrap_or_else(PoisonError::into_inner);
+        let welcome = view.admit(hello, serves)?;
+        if let Some((id, disk)) = view.namesake(hello).filter(|&(id, disk)| doorway.peer_doors.is_open(id, disk)) {
+            debug!(%from, "refused a second {id}: the one with disk {disk} is connected");
+            return Err(HandshakeRefusal::ForeignDisk { id: id.as_u64() });
+        }
+        drop(view);
         if hello.role == Role::Client {
             let limit = doorway.limits.max_clients;
             let taken = Place::take(&doorway.counts, limit);

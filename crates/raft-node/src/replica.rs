@@ -227,7 +227,8 @@ impl<M: StateMachine, W> Replica<M, W> {
             // There is more to apply: at once.
             return Instant(0);
         }
-        let wakeup = self.space.wakeup().map_or(protocol, |at| protocol.min(at)).min(self.peers.introduce_at);
+        let at_times = [Some(protocol), self.space.wakeup(), Some(self.peers.introduce_at), self.snapshots.wakeup()];
+        let wakeup = at_times.into_iter().flatten().min().unwrap_or(protocol);
         if self.requests_under_way() > 0 { wakeup.min(self.sweep_at) } else { wakeup }
     }
 

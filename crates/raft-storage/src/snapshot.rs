@@ -52,7 +52,7 @@ const MAX_DESCRIPTION_BYTES: usize = 1 << 20;
 /// The largest chunk of data, in bytes.
 pub const MAX_SNAPSHOT_CHUNK_BYTES: usize = 16 << 20;
 /// After so many bytes a growing file is synced, so that the last `fdatasync` has little left to do.
-const SYNC_STEP_BYTES: u64 = 8 << 20;
+const SYNC_STEP_BYTES: u64 = 1 << 20;
 
 /// Why a snapshot cannot be written or read. It costs the snapshot, not the server.
 #[derive(Debug, thiserror::Error)]

@@ -131,8 +131,10 @@ pub enum HandshakeRefusal {
         /// The server in question.
         id: u64,
     },
-    /// The id of the server that answers, on another disk.
-    #[error("node {id} is the one that answers; two servers cannot have one id, check --id")]
+    /// The id of a server that is there, on another disk: the one that answers, or a member that is connected to it.
+    #[error(
+        "node {id} is there already, with another disk; two servers cannot have one id: check --id, or stop the other one"
+    )]
     ForeignDisk {
         /// The server in question.
         id: u64,

@@ -68,6 +68,12 @@ impl PeerDoors {
         Ok(Entered { replaced, is_replacement: old.is_some() })
     }
 
+    /// Whether the peer has a link open.
+    pub(crate) fn is_open(&self, id: NodeId, disk: DiskId) -> bool {
+        let doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        doors.range((id, disk, LinkKind::Control)..=(id, disk, LinkKind::Bulk)).next().is_some()
+    }
+
     /// A link has ended that was not replaced.
     fn leave(&self, from: PeerIdentity, link: LinkKind) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(from.id, from.disk, link));
@@ -160,6 +166,7 @@ mod tests {
         }
         assert!(!old.replaced.is_cancelled());
         doors.enter(peer(0, 1), LinkKind::Control).unwrap_err();
+        assert!(doors.is_open(peer(2, 1).id, DiskId(2)) && !doors.is_open(peer(2, 1).id, DiskId(0)));
         doors.enter(peer(1, 9), LinkKind::Control).unwrap();
         doors.leave(peer(2, 1), LinkKind::Control);
         doors.enter(peer(0, 1), LinkKind::Control).unwrap();

@@ -18,6 +18,11 @@ use crate::snapshots::{SnapshotDone, SnapshotJob};
 const CHUNK_BYTES: usize = 64 << 10;
 /// How many pieces may wait for the disk; the machine writes no more meanwhile.
 const MAX_WAITING_CHUNKS: usize = 4;
+/// How fast a snapshot is written, at least and mostly: the disk and the processor have writes to do meanwhile, which shall
+/// hardly notice.
+const BYTES_PER_SECOND: u64 = 32 << 20;
+/// A larger state is written faster, so that it takes no longer than this.
+const LONGEST_SECONDS: u64 = 30;
 /// How long after a snapshot that could not be taken the next one is tried.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
 
@@ -28,7 +33,7 @@ pub(super) struct Snapshots<M: StateMachine> {
     restoring: Option<Snapshot>,
     /// How many bytes of entries were applied since the last snapshot was begun.
     applied_bytes: u64,
-    /// How large the last one is.
+    /// How large the last one is; 0 before the first since the start.
     last_size_bytes: u64,
     /// None is begun before this.
     not_before: Instant,
@@ -40,6 +45,8 @@ struct Taking<M: StateMachine> {
     waiting_chunks: usize,
     /// The machine has given all of it.
     is_whole: bool,
+    /// No piece is written before.
+    next_chunk: Instant,
 }
 
 impl<M: StateMachine> Default for Snapshots<M> {
@@ -63,6 +70,18 @@ impl<M: StateMachine> Snapshots<M> {
         self.restoring.is_some()
     }
 
+    /// When the next piece is to be written, if that is a matter of time.
+    pub(super) fn wakeup(&self) -> Option<Instant> {
+        let taking = self.taking.as_ref()?;
+        (!taking.is_whole && taking.waiting_chunks < MAX_WAITING_CHUNKS).then_some(taking.next_chunk)
+    }
+
+    /// The time that one piece gets.
+    fn chunk_interval(&self) -> Duration {
+        let bytes_per_second = BYTES_PER_SECOND.max(self.last_size_bytes / LONGEST_SECONDS);
+        Duration::from_nanos(CHUNK_BYTES as u64 * 1_000_000_000 / bytes_per_second)
+    }
+
     pub(super) fn note_applied(&mut self, size_bytes: usize) {
         self.applied_bytes = self.applied_bytes.saturating_add(size_bytes as u64);
     }
@@ -72,20 +91,23 @@ impl<M: StateMachine, W> Replica<M, W> {
     /// Begins a snapshot if the log has grown enough, and writes the next pieces of one that is under way.
     pub(super) fn advance_snapshot(&mut self, now: Instant) {
         if self.snapshots.taking.is_none() && self.is_snapshot_due(now) {
-            self.begin_snapshot();
+            self.begin_snapshot(now);
         }
+        if self.snapshots.wakeup().is_none_or(|at| now < at) {
+            return;
+        }
+        let interval = self.snapshots.chunk_interval();
         let Some(taking) = &mut self.snapshots.taking else { return };
-        while !taking.is_whole && taking.waiting_chunks < MAX_WAITING_CHUNKS {
-            let job = match self.machine.snapshot_chunk(&mut taking.view, CHUNK_BYTES) {
-                Some(chunk) => SnapshotJob::Append(chunk),
-                None => {
-                    taking.is_whole = true;
-                    SnapshotJob::Finish
-                }
-            };
-            taking.waiting_chunks += 1;
-            self.outputs.snapshot_jobs.push(job);
-        }
+        let job = match self.machine.snapshot_chunk(&mut taking.view, CHUNK_BYTES) {
+            Some(chunk) => SnapshotJob::Append(chunk),
+            None => {
+                taking.is_whole = true;
+                SnapshotJob::Finish
+            }
+        };
+        taking.waiting_chunks += 1;
+        taking.next_chunk = now.after(interval);
+        self.outputs.snapshot_jobs.push(job);
     }
 
     /// §5.1: when the log has grown by the threshold, or by the last snapshot's size if that is more, so that the disk
@@ -94,16 +116,27 @@ impl<M: StateMachine, W> Replica<M, W> {
         let Some(raft) = self.raft() else { return false };
         let Snapshots { restoring, applied_bytes, last_size_bytes, not_before, .. } = &self.snapshots;
         let bearable = self.config.protocol.max_log_bytes as u64 / 2;
-        let has_grown = *applied_bytes >= self.config.snapshot_threshold_bytes.max((*last_size_bytes).min(bearable));
+        let threshold = self.config.snapshot_threshold_bytes;
+        let has_grown =
+            *applied_bytes >= threshold.max((*last_size_bytes).min(bearable)).saturating_add(self.stagger());
         // Rule 9: never of what this server's own disk does not hold.
         let is_durable = self.applied <= raft.durable_index();
         has_grown && is_durable && restoring.is_none() && now >= *not_before && !self.stopping
     }
 
-    fn begin_snapshot(&mut self) {
+    /// By how much the first snapshot since the start is later than at the other members: by an equal share each, so that
+    /// they do not take theirs at the same time. A majority that has none to take commits without the others.
+    fn stagger(&self) -> u64 {
+        let Some(raft) = self.raft().filter(|_| self.snapshots.last_size_bytes == 0) else { return 0 };
+        let members = raft.configuration().members();
+        let (before, count) = (members.clone().filter(|(id, _)| *id < raft.id()).count(), members.count());
+        self.config.snapshot_threshold_bytes / count.max(1) as u64 * before as u64
+    }
+
+    fn begin_snapshot(&mut self, now: Instant) {
         let Some(snapshot) = self.raft().and_then(|raft| raft.describe_snapshot(self.applied)) else { return };
         let view = self.machine.begin_snapshot();
-        self.snapshots.taking = Some(Taking { view, waiting_chunks: 1, is_whole: false });
+        self.snapshots.taking = Some(Taking { view, waiting_chunks: 1, is_whole: false, next_chunk: now });
         self.snapshots.applied_bytes = 0;
         self.outputs.snapshot_jobs.push(SnapshotJob::Begin(snapshot));
     }

@@ -33,7 +33,7 @@ impl Run {
         // Some runs begin with a cluster that has yet to form.
         let mut cluster = Cluster::new(3, seed);
         // Most take snapshots, some after every few commands.
-        cluster.snapshot_threshold_bytes = [u64::MAX, 100, 200, 400][usize::try_from(seed % 7 % 4).unwrap()];
+        cluster.snapshot_threshold_bytes = [u64::MAX, 50, 100, 200][usize::try_from(seed % 7 % 4).unwrap()];
         if !seed.is_multiple_of(4) {
             cluster.start_all();
             cluster.settle();
