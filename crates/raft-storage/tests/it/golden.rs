@@ -3,10 +3,10 @@
 
 use bytes::Bytes;
 use raft_core::{
-    ClusterId, ClusterTime, Configuration, DiskId, Entry, HardState, Incarnation, LogIndex, LogPosition, Member,
-    Payload, Term, Write, WriteNumber,
+    ClusterId, ClusterTime, Configuration, DiskId, Entry, HardState, Incarnation, Learner, LogIndex, LogPosition,
+    Member, Payload, Snapshot, Standing, Term, Write, WriteNumber,
 };
-use raft_storage::{Contents, Formation, Identity, MemDisk, Storage, read_log};
+use raft_storage::{Contents, Formation, Identity, MemDisk, Snapshots, Storage, read_log};
 
 use crate::common::{FIRST_SEGMENT, SECOND_SEGMENT, node, small_segments};
 
@@ -109,6 +109,104 @@ fn what_version_1_wrote_is_read() {
 fn version_1_is_still_what_is_written() {
     let disk = written_today();
     for (name, hex) in FIXTURES {
+        assert_eq!(to_hex(&disk.contents(name).unwrap()), hex, "{name} is written differently");
+    }
+}
+
+// --- a newcomer that was sent a snapshot ------------------------------------------------------------------------------
+
+const SNAPSHOT: &str = "snapshot-00000000000000000009-00000000000000000004";
+
+/// The same disk's first life otherwise: it joined, and its log begins anew after a leader's snapshot.
+const NEWCOMER: [(&str, &str); 5] = [
+    ("identity", include_str!("golden/identity.v1.hex")),
+    ("formation", include_str!("golden/formation-joined.v1.hex")),
+    ("hard-state", include_str!("golden/hard-state-joined.v1.hex")),
+    (FIRST_SEGMENT, include_str!("golden/log-restarted.v1.hex")),
+    (SNAPSHOT, include_str!("golden/snapshot.v1.hex")),
+];
+
+/// A configuration with every standing there is.
+fn joint_configuration() -> Configuration {
+    let member = |disk: u128| Member { disk: DiskId(disk), address: format!("h{disk}:7001") };
+    let learner = Learner { member: member(9), becomes_voter: true };
+    let standings = [
+        Standing::Voter,
+        Standing::Incoming,
+        Standing::Outgoing { then: None },
+        Standing::Outgoing { then: Some(learner) },
+        Standing::Learner { becomes_voter: false },
+        Standing::Learner { becomes_voter: true },
+    ];
+    let members = (1..).zip(standings).map(|(id, standing)| (node(id), (member(u128::from(id)), standing)));
+    Configuration::new(members.collect()).unwrap()
+}
+
+fn newcomer() -> Contents {
+    let last = LogPosition::new(Term(4), LogIndex(9));
+    Contents {
+        formation: Some(Formation {
+            cluster: ClusterId(0xc0ffee),
+            configuration: Configuration::default(),
+            formed: true,
+        }),
+        hard_state: HardState { term: Term(5), voted_for: None },
+        snapshot: Some(Snapshot {
+            last,
+            stamp: ClusterTime(90),
+            configuration: joint_configuration(),
+            configuration_index: LogIndex(8),
+        }),
+        base: last,
+        entries: vec![entry(5, 10, 100, Payload::Command(Bytes::from_static(b"after it")))],
+        ..expected()
+    }
+}
+
+fn newcomer_written_today() -> MemDisk {
+    let disk = MemDisk::new();
+    let mut ids = [DISK.0, 0x2222_3333_4444_5555_6666_7777_8888_9999].into_iter();
+    let mut options = small_segments(1, 4096);
+    options.random = Box::new(move || ids.next().unwrap());
+    let (mut storage, _) = Storage::open(disk.clone(), options).unwrap();
+    let Contents { formation, hard_state, snapshot, base, entries, .. } = newcomer();
+    storage.write_formation(formation.unwrap()).unwrap();
+    let mut files = Snapshots::new(disk.clone(), storage.identity());
+    let mut writer = files.begin(&snapshot.unwrap()).unwrap();
+    writer.append(b"the state, ").unwrap();
+    writer.append(b"in two pieces").unwrap();
+    files.finish(writer).unwrap();
+    let write = Write {
+        number: WriteNumber(1),
+        hard_state: Some(hard_state),
+        restart_after: Some(base),
+        truncate_from: None,
+        entries,
+    };
+    storage.append(&[write]).unwrap();
+    disk
+}
+
+#[test]
+fn what_version_1_wrote_of_a_snapshot_is_read() {
+    let disk = MemDisk::new();
+    for (name, hex) in NEWCOMER {
+        disk.set_contents(name, from_hex(hex));
+    }
+    let contents = read_log(disk.clone()).unwrap();
+    assert_eq!(contents, newcomer());
+    let mut data = Snapshots::new(disk, contents.identity).open_data(contents.base).unwrap();
+    let mut state = Vec::new();
+    while let Some(chunk) = data.next_chunk().unwrap() {
+        state.extend(chunk);
+    }
+    assert_eq!(state, b"the state, in two pieces");
+}
+
+#[test]
+fn version_1_of_a_snapshot_is_still_what_is_written() {
+    let disk = newcomer_written_today();
+    for (name, hex) in NEWCOMER {
         assert_eq!(to_hex(&disk.contents(name).unwrap()), hex, "{name} is written differently");
     }
 }
