@@ -1,18 +1,18 @@
-//! A state of the model: three servers, the messages on their way, what may still go wrong, and what has been promised.
+//! A state of the model: the servers, the messages on their way, what may still go wrong, and what has been promised.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use raft_core::{
-    Body, ClusterTime, Effect, Entry, HardState, Incarnation, Input, Instant, LogIndex, LogPosition, Message, NodeId,
-    Payload, ProposalId, RoleName, Term,
+    Body, Configuration, Effect, Entry, Incarnation, Input, Instant, LogIndex, Message, NodeId, ProposalId, RoleName,
+    Term,
 };
 
 use crate::hashed::Hashed;
 use crate::model::Plant;
-use crate::scopes::Start;
-use crate::server::{Disk, Server, disk_of, ids};
+use crate::scopes::{Budget, Wish};
+use crate::server::{Disk, Server, TIMEOUT, disk_of};
 
 /// A message on its way.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -30,16 +30,17 @@ impl fmt::Display for Envelope {
     }
 }
 
-/// What may still happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Budget {
-    pub(crate) timeouts: u8,
-    pub(crate) heartbeats: u8,
-    pub(crate) waits: u8,
-    pub(crate) proposals: u8,
-    pub(crate) crashes: u8,
-    pub(crate) losses: u8,
-    pub(crate) duplicates: u8,
+/// Who led which term, or was to.
+pub(crate) type Leaders = Vec<(Term, NodeId)>;
+
+/// An entry that a server took for committed, the first to do so.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Commitment {
+    pub(crate) entry: Entry,
+    /// The server's term.
+    pub(crate) term: Term,
+    /// The configuration that was in effect there.
+    pub(crate) configuration: Configuration,
 }
 
 /// What cannot be taken back: the properties are about it.
@@ -47,8 +48,10 @@ pub(crate) struct Budget {
 pub(crate) struct History {
     /// Whoever has led, in order of terms.
     pub(crate) leaders: Leaders,
-    /// The entries that some server took for committed, from index 1, and the term in which the first one did.
-    pub(crate) committed: Vec<(Entry, Term)>,
+    /// What some server took for committed, from index 1.
+    pub(crate) committed: Vec<Hashed<Commitment>>,
+    /// Who has stood because a leader wanted it, and in which term.
+    pub(crate) wanted: Leaders,
     /// Two servers took different entries for committed at this index.
     pub(crate) conflict: Option<LogIndex>,
     /// An assertion of the protocol's own failed at this server.
@@ -67,13 +70,10 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    pub(crate) fn new(start: Start, budget: Budget) -> Self {
-        let (disks, leaders) = match start {
-            Start::Fresh => (ids().map(|id| (id, Disk::default())).collect(), Vec::new()),
-            Start::TwoTermsIn => two_terms_in(),
-        };
+    pub(crate) fn new(disks: impl IntoIterator<Item = (NodeId, Disk)>, leaders: Leaders, budget: Budget) -> Self {
+        let start = |(id, disk)| Hashed::new(Server::start(id, Incarnation(1), disk));
         Self {
-            servers: disks.into_iter().map(|(id, disk)| Hashed::new(Server::start(id, Incarnation(1), disk))).collect(),
+            servers: disks.into_iter().map(start).collect(),
             network: Vec::new(),
             budget,
             history: Hashed::new(History { leaders, ..History::default() }),
@@ -91,7 +91,7 @@ impl Cluster {
     }
 
     pub(crate) fn server(&self, id: NodeId) -> &Server {
-        self.servers().find(|server| server.raft.id() == id).expect("one of the three")
+        self.servers().find(|server| server.raft.id() == id).expect("one of the servers")
     }
 
     /// The messages on their way, each once.
@@ -124,6 +124,21 @@ impl Cluster {
         self.step(id, None, Input::Propose { id: ProposalId(u64::from(number)), commands }, plant);
     }
 
+    pub(crate) fn change(&mut self, id: NodeId, wish: Wish, plant: Plant) {
+        self.step(id, None, Input::ChangeMembership { id: ProposalId(0), changes: wish.changes() }, plant);
+    }
+
+    pub(crate) fn transfer(&mut self, id: NodeId, to: NodeId, plant: Plant) {
+        self.step(id, None, Input::Transfer { to: Some(to) }, plant);
+    }
+
+    /// T passes at a server, and it has not noticed yet.
+    pub(crate) fn age(&mut self, id: NodeId) {
+        let mut server = self.server(id).clone();
+        server.now = server.now.after(TIMEOUT);
+        self.replace(server);
+    }
+
     /// The disk finishes the first write under way.
     pub(crate) fn persist(&mut self, id: NodeId, plant: Plant) {
         let mut server = self.server(id).clone();
@@ -152,7 +167,7 @@ impl Cluster {
 
     fn replace(&mut self, server: Server) {
         let id = server.raft.id();
-        let place = self.servers.iter_mut().find(|other| other.raft.id() == id).expect("one of the three");
+        let place = self.servers.iter_mut().find(|other| other.raft.id() == id).expect("one of the servers");
         *place = Hashed::new(server);
     }
 
@@ -162,6 +177,7 @@ impl Cluster {
         let mut server = self.server(id).clone();
         server.now = now.unwrap_or(server.now);
         let mut effects = Vec::new();
+        let mut configuration = server.raft.configuration().clone();
         let outcome = catch_unwind(AssertUnwindSafe(|| server.raft.step(server.now, input, &mut effects)));
         let mut history = (*self.history).clone();
         if outcome.is_err() {
@@ -173,13 +189,15 @@ impl Cluster {
         for effect in effects {
             match effect {
                 Effect::Send { to, message } => {
+                    history.note_wanted(id, &message);
                     self.send(Envelope { from: id, to, incarnation: server.incarnation, message });
                 }
                 Effect::Write(write) => {
                     confirmed = Some(write.number);
                     server.under_way.push(write);
                 }
-                Effect::Committed { index } => history.note_committed(&server, index),
+                Effect::Committed { index } => history.note_committed(&server, index, &configuration),
+                Effect::ConfigurationChanged { configuration: next, .. } => configuration = next,
                 Effect::RoleChanged { to: RoleName::Leader, .. } => history.note_leader(server.raft.term(), id),
                 Effect::SendSnapshot { .. }
                 | Effect::StoreChunk { .. }
@@ -190,7 +208,6 @@ impl Cluster {
                 | Effect::ProposalAccepted { .. }
                 | Effect::ChangeAccepted { .. }
                 | Effect::ChangeRefused { .. }
-                | Effect::ConfigurationChanged { .. }
                 | Effect::ProposalRefused { .. }
                 | Effect::ReadReady { .. }
                 | Effect::ReadFailed { .. }
@@ -218,29 +235,6 @@ impl Cluster {
         let place = self.network.partition_point(|other| other.key() < envelope.key());
         self.network.insert(place, envelope);
     }
-}
-
-/// The servers' disks.
-type Disks = Vec<(NodeId, Disk)>;
-
-/// Who led which term.
-type Leaders = Vec<(Term, NodeId)>;
-
-/// What [`Start::TwoTermsIn`] left on the disks, and who led.
-fn two_terms_in() -> (Disks, Leaders) {
-    let (first, second) = (Term(1), Term(2));
-    let led = |term| {
-        let position = LogPosition::new(term, LogIndex(1));
-        vec![Entry { position, stamp: ClusterTime(0), payload: Payload::Noop }]
-    };
-    let leaders: Leaders = [first, second].into_iter().zip(ids()).collect();
-    // In order of ids: the leader of term 1, that of term 2, and the server that voted for the second.
-    let chosen = leaders.iter().map(|(_, id)| *id).chain(leaders.last().map(|(_, id)| *id));
-    let rest = [(first, led(first)), (second, led(second)), (second, Vec::new())];
-    let disks = ids().zip(chosen).zip(rest).map(|((id, chosen), (term, entries))| {
-        (id, Disk { hard_state: HardState { term, voted_for: Some(chosen) }, entries })
-    });
-    (disks.collect(), leaders)
 }
 
 /// Whether a reply means nothing to its receiver any more: it changes nothing, and never will, as terms and polls only
@@ -281,13 +275,25 @@ impl History {
         }
     }
 
-    fn note_committed(&mut self, server: &Server, index: LogIndex) {
+    fn note_wanted(&mut self, id: NodeId, message: &Message) {
+        let is_wanted = matches!(message.body, Body::RequestVote { is_transfer: true, .. });
+        if is_wanted && !self.wanted.contains(&(message.term, id)) {
+            self.wanted.push((message.term, id));
+            self.wanted.sort_unstable();
+        }
+    }
+
+    fn note_committed(&mut self, server: &Server, index: LogIndex, configuration: &Configuration) {
         for entry in server.log().take_while(|entry| entry.position.index <= index) {
-            let known = self.committed.iter().find(|(known, _)| known.position.index == entry.position.index);
+            let known = self.committed.iter().find(|known| known.entry.position.index == entry.position.index);
             match known {
-                Some((known, _)) if known != entry => self.conflict = Some(entry.position.index),
+                Some(known) if known.entry != *entry => self.conflict = Some(entry.position.index),
                 Some(_) => {}
-                None => self.committed.push((entry.clone(), server.raft.term())),
+                None => self.committed.push(Hashed::new(Commitment {
+                    entry: entry.clone(),
+                    term: server.raft.term(),
+                    configuration: configuration.clone(),
+                })),
             }
         }
     }

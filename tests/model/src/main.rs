@@ -1,8 +1,8 @@
-//! A model checker over the shipped protocol: every order of what can happen to three servers, within bounds.
+//! A model checker over the shipped protocol: every order of what can happen to a few servers, within bounds.
 //!
-//! A state is three values of [`raft_core::Raft`] itself, with their disks and the messages on their way. What can happen
-//! next is tried in every order by stateright; a state that was seen before is not looked into again. Where the
-//! simulator plays long lives at random, this plays short ones completely.
+//! A state is a value of [`raft_core::Raft`] itself for each server, with its disk, and the messages on their way. What
+//! can happen next is tried in every order by stateright; a state that was seen before is not looked into again. Where
+//! the simulator plays long lives at random, this plays short ones completely.
 //!
 //! | file | what |
 //! |---|---|
@@ -10,15 +10,19 @@
 //! | `server` | a server: the protocol, a disk with writes under way, a clock |
 //! | `model` | what can happen in a state |
 //! | `properties` | what must hold, and what must come up |
+//! | `membership` | the same, of configurations |
 //! | `scopes` | how often each thing may happen |
+//! | `starts` | what has happened before |
 //! | `hashed` | parts of states, hashed once |
 
 mod cluster;
 mod hashed;
+mod membership;
 mod model;
 mod properties;
 mod scopes;
 mod server;
+mod starts;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +39,7 @@ use stateright::{Checker, HasDiscoveries, Model};
 use crate::model::{Plant, RaftModel};
 use crate::scopes::{Extent, SCOPES, Scope};
 
-/// Checks every order of what can happen to three servers, within bounds.
+/// Checks every order of what can happen to a few servers, within bounds.
 #[derive(Debug, Parser)]
 #[command(name = "model")]
 struct Arguments {
@@ -138,7 +142,7 @@ fn search_scope(scope: &Scope, arguments: &Arguments) -> Outcome {
 
 /// One search, to its end or to a number of states; prints the way to a state in which a property does not hold.
 fn search(scope: &Scope, region: u64, states: Option<usize>, arguments: &Arguments, sum: &mut Outcome) {
-    let model = RaftModel { start: scope.start, budget: scope.budget, plant: arguments.plant, region };
+    let model = RaftModel { scope: *scope, plant: arguments.plant, region };
     let threads = arguments.threads.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let mut checker = model.checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
     if let Some(states) = states {

@@ -6,17 +6,17 @@ use clap::ValueEnum;
 use raft_core::{NodeId, RoleName, WriteNumber};
 use stateright::{Model, Property};
 
-use crate::cluster::{Budget, Cluster, Envelope};
+use crate::cluster::{Cluster, Envelope};
 use crate::hashed::Hashed;
 use crate::properties;
-use crate::scopes::{LAST_TERM, LONGEST_LOG, Start};
-use crate::server::{Server, TIMEOUT, ids};
+use crate::scopes::{LAST_TERM, Scope, Wish};
+use crate::server::{Server, TIMEOUT};
+use crate::starts;
 
-/// All that can happen to three servers, so many times.
+/// All that can happen in a scope.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RaftModel {
-    pub(crate) start: Start,
-    pub(crate) budget: Budget,
+    pub(crate) scope: Scope,
     pub(crate) plant: Plant,
     /// In which order a search looks at what can happen: a search that does not get to its end stays where it began.
     pub(crate) region: u64,
@@ -47,6 +47,13 @@ pub(crate) enum Action {
     /// T passes at a server.
     Wait(NodeId),
     Propose(NodeId),
+    /// A leader is asked for another membership.
+    Change(NodeId, Wish),
+    /// A leader is asked to hand over.
+    Transfer {
+        leader: NodeId,
+        to: NodeId,
+    },
     /// A server's disk finishes the first write under way, and says so.
     Persist {
         server: NodeId,
@@ -64,15 +71,7 @@ impl Model for RaftModel {
     type Action = Action;
 
     fn init_states(&self) -> Vec<Cluster> {
-        let cluster = Cluster::new(self.start, self.budget);
-        match self.start {
-            // Their ids tell servers apart, and nothing else: the first to stand may as well be the first.
-            Start::Fresh => {
-                let first = ids().next().and_then(|id| self.next_state(&cluster, Action::Timeout(id)));
-                first.into_iter().collect()
-            }
-            Start::TwoTermsIn => vec![cluster],
-        }
+        vec![starts::begin(self.scope.start, self.scope.budget)]
     }
 
     fn actions(&self, state: &Cluster, actions: &mut Vec<Action>) {
@@ -80,8 +79,8 @@ impl Model for RaftModel {
             return;
         }
         let budget = &state.budget;
-        for id in ids() {
-            let server = state.server(id);
+        for server in state.servers() {
+            let id = server.raft.id();
             let is_leader = server.raft.role() == RoleName::Leader;
             if if is_leader { budget.heartbeats } else { budget.timeouts } > 0 {
                 actions.push(Action::Timeout(id));
@@ -91,6 +90,13 @@ impl Model for RaftModel {
             }
             if is_leader && budget.proposals > 0 {
                 actions.push(Action::Propose(id));
+            }
+            if is_leader && let Some(wish) = budget.wishes.first() {
+                actions.push(Action::Change(id, *wish));
+            }
+            if is_leader && budget.transfers > 0 {
+                let others = state.servers().map(|server| server.raft.id()).filter(|other| *other != id);
+                actions.extend(others.map(|to| Action::Transfer { leader: id, to }));
             }
             if let Some(write) = server.under_way.first() {
                 actions.push(Action::Persist { server: id, write: write.number });
@@ -148,6 +154,21 @@ impl Model for RaftModel {
                 state.budget.proposals -= 1;
                 state.propose(id, last.budget.proposals, plant);
             }
+            Action::Change(id, wish) => {
+                state.budget.wishes = last.budget.wishes.split_first().map_or(&[], |(_, rest)| rest);
+                state.change(id, wish, plant);
+                if state.server(id) == last.server(id) {
+                    // Refused.
+                    return None;
+                }
+            }
+            Action::Transfer { leader, to } => {
+                state.budget.transfers -= 1;
+                state.transfer(leader, to, plant);
+                if state.server(leader) == last.server(leader) {
+                    return None;
+                }
+            }
             Action::Persist { server, .. } => state.persist(server, plant),
             Action::Crash { server, kept } => {
                 state.budget.crashes -= 1;
@@ -162,8 +183,9 @@ impl Model for RaftModel {
     }
 
     fn within_boundary(&self, state: &Cluster) -> bool {
-        let is_within =
-            |server: &Server| server.raft.term().0 <= LAST_TERM && server.raft.log().last_index().0 <= LONGEST_LOG;
+        let is_within = |server: &Server| {
+            server.raft.term().0 <= LAST_TERM && server.raft.log().last_index().0 <= self.scope.longest_log
+        };
         state.servers().all(is_within)
     }
 }
@@ -178,6 +200,8 @@ impl fmt::Debug for Action {
             Self::Timeout(id) => write!(f, "{id}: its timer runs out"),
             Self::Wait(id) => write!(f, "{id}: T passes"),
             Self::Propose(id) => write!(f, "{id}: a client proposes a command"),
+            Self::Change(id, wish) => write!(f, "{id}: asked for a change: {wish:?}"),
+            Self::Transfer { leader, to } => write!(f, "{leader}: asked to hand over to {to}"),
             Self::Persist { server, write } => write!(f, "{server}: write #{} is on its disk", write.0),
             Self::Crash { server, kept } => write!(f, "{server} crashes; {kept} of its writes under way were done"),
         }

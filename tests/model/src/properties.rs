@@ -3,7 +3,8 @@
 use raft_core::{Entry, Payload, RoleName};
 use stateright::Property;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Commitment};
+use crate::membership;
 use crate::model::RaftModel;
 use crate::server::Server;
 
@@ -17,24 +18,36 @@ pub(crate) const HOLD: &[(&str, Condition)] = &[
     ("Leader Completeness", |_, state| leaders_are_complete(state)),
     ("State Machine Safety", |_, state| state.history.conflict.is_none()),
     ("Committed is on the disks of a majority", |_, state| is_on_disks(state)),
+    ("The latest configuration in the log is in effect", |_, state| membership::follows_the_log(state)),
+    ("Leaders are voters", |_, state| membership::voters_lead(state)),
+    ("One change at a time", |_, state| membership::changes_come_one_by_one(state)),
+    ("Voters change by joint steps", |_, state| membership::changes_are_joint(state)),
     ("No assertion fails", |_, state| state.history.panicked.is_none()),
 ];
 
 /// What must come up in some state of some scope.
 pub(crate) const COME_UP: &[(&str, Condition)] = &[
     ("a command is committed", |_, state| {
-        state.history.committed.iter().any(|(entry, _)| matches!(entry.payload, Payload::Command(_)))
+        state.history.committed.iter().any(|known| matches!(known.entry.payload, Payload::Command(_)))
     }),
     ("two servers lead at once", |_, state| leading(state).count() > 1),
     ("a commitment outlives its leader's term", |_, state| {
         let last_led = state.history.leaders.last().map(|(term, _)| *term);
-        state.history.committed.first().is_some_and(|(_, term)| last_led > Some(*term))
+        state.history.committed.first().is_some_and(|known| last_led > Some(known.term))
     }),
     ("a log loses its end", |_, state| {
         state.servers().any(|server| server.under_way.iter().any(|write| write.truncate_from.is_some()))
     }),
     ("two terms have leaders", |_, state| state.history.leaders.len() > 1),
     ("three terms have leaders", |_, state| state.history.leaders.len() > 2),
+    ("a transfer succeeds", |_, state| {
+        state.history.wanted.iter().any(|wanted| state.history.leaders.contains(wanted))
+    }),
+    ("a joint configuration is committed", |_, state| membership::commits_joint(state)),
+    ("n4 votes", |_, state| membership::newcomer_votes(state)),
+    ("n4 leads", |_, state| membership::newcomer_leads(state)),
+    ("a leader leaves itself out", |_, state| membership::leader_leaves(state)),
+    ("a log loses a configuration", |_, state| membership::configuration_is_lost(state)),
 ];
 
 pub(crate) fn all() -> Vec<Property<RaftModel>> {
@@ -63,16 +76,18 @@ fn logs_match(state: &Cluster) -> bool {
 /// A leader holds whatever was committed in terms before its own (§3.6.3).
 fn leaders_are_complete(state: &Cluster) -> bool {
     let holds_all = |leader: &Server| {
-        let due = state.history.committed.iter().filter(|(_, term)| *term < leader.raft.term());
-        due.into_iter().all(|(entry, _)| leader.raft.log().entry(entry.position.index) == Some(entry))
+        let due = state.history.committed.iter().filter(|known| known.term < leader.raft.term());
+        due.into_iter().all(|known| leader.raft.log().entry(known.entry.position.index) == Some(&known.entry))
     };
     leading(state).all(holds_all)
 }
 
-/// Acknowledged means on the disks of a majority.
+/// Acknowledged means on the disks of a majority, of both halves of a joint configuration.
 fn is_on_disks(state: &Cluster) -> bool {
-    let holders = |entry: &Entry| state.servers().filter(|server| server.disk.entries.contains(entry)).count();
-    state.history.committed.iter().all(|(entry, _)| holders(entry) >= 2)
+    let is_held = |known: &Commitment| {
+        membership::is_quorum(&known.configuration, |id| state.server(id).disk.entries.contains(&known.entry))
+    };
+    state.history.committed.iter().all(|known| is_held(known))
 }
 
 fn leading(state: &Cluster) -> impl Iterator<Item = &Server> {

@@ -1,5 +1,6 @@
 //! One server of the model: the shipped protocol, a disk with writes under way, and a clock that moves when told.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use raft_core::{
@@ -59,7 +60,7 @@ impl Server {
         config.election_timeout_max = 2 * TIMEOUT;
         let restored = Restored {
             hard_state: disk.hard_state,
-            initial: three_servers(),
+            initial: initial_of(id).clone(),
             entries: disk.entries.clone(),
             ..Restored::default()
         };
@@ -68,9 +69,19 @@ impl Server {
     }
 }
 
-/// The ids of the three servers.
-pub(crate) fn ids() -> impl Iterator<Item = NodeId> {
+/// The servers the cluster was formed with: n1, n2, n3.
+pub(crate) fn founders() -> impl Iterator<Item = NodeId> {
     (1..=3).filter_map(NodeId::new)
+}
+
+/// The server that may come to them: n4.
+pub(crate) fn newcomer() -> NodeId {
+    NodeId::new(4).expect("not zero")
+}
+
+/// What a configuration says of the member `id`.
+pub(crate) fn member(id: NodeId) -> Member {
+    Member { disk: disk_of(id), address: String::new() }
 }
 
 /// The one disk each has.
@@ -78,7 +89,13 @@ pub(crate) fn disk_of(id: NodeId) -> DiskId {
     DiskId(u128::from(id.as_u64()))
 }
 
-fn three_servers() -> Configuration {
-    let member = |id: NodeId| Member { disk: disk_of(id), address: String::new() };
-    Configuration::of_voters(ids().map(|id| (id, member(id))))
+/// The configuration a server begins with: the newcomer has not been told of any.
+pub(crate) fn initial_of(id: NodeId) -> &'static Configuration {
+    if id == newcomer() { &NOBODY } else { &FORMED }
 }
+
+/// What the cluster was formed with.
+static FORMED: LazyLock<Configuration> =
+    LazyLock::new(|| Configuration::of_voters(founders().map(|id| (id, member(id)))));
+
+static NOBODY: LazyLock<Configuration> = LazyLock::new(Configuration::default);
