@@ -128,8 +128,8 @@ impl Cluster {
         self.step(id, None, Input::ChangeMembership { id: ProposalId(0), changes: wish.changes() }, plant);
     }
 
-    pub(crate) fn transfer(&mut self, id: NodeId, to: NodeId, plant: Plant) {
-        self.step(id, None, Input::Transfer { to: Some(to) }, plant);
+    pub(crate) fn transfer(&mut self, id: NodeId, plant: Plant) {
+        self.step(id, None, Input::Transfer { to: None }, plant);
     }
 
     /// T passes at a server, and it has not noticed yet.

@@ -49,11 +49,8 @@ pub(crate) enum Action {
     Propose(NodeId),
     /// A leader is asked for another membership.
     Change(NodeId, Wish),
-    /// A leader is asked to hand over.
-    Transfer {
-        leader: NodeId,
-        to: NodeId,
-    },
+    /// A leader is asked to hand over, to whoever lacks least.
+    Transfer(NodeId),
     /// A server's disk finishes the first write under way, and says so.
     Persist {
         server: NodeId,
@@ -95,8 +92,7 @@ impl Model for RaftModel {
                 actions.push(Action::Change(id, *wish));
             }
             if is_leader && budget.transfers > 0 {
-                let others = state.servers().map(|server| server.raft.id()).filter(|other| *other != id);
-                actions.extend(others.map(|to| Action::Transfer { leader: id, to }));
+                actions.push(Action::Transfer(id));
             }
             if let Some(write) = server.under_way.first() {
                 actions.push(Action::Persist { server: id, write: write.number });
@@ -162,10 +158,10 @@ impl Model for RaftModel {
                     return None;
                 }
             }
-            Action::Transfer { leader, to } => {
+            Action::Transfer(id) => {
                 state.budget.transfers -= 1;
-                state.transfer(leader, to, plant);
-                if state.server(leader) == last.server(leader) {
+                state.transfer(id, plant);
+                if state.server(id) == last.server(id) {
                     return None;
                 }
             }
@@ -201,7 +197,7 @@ impl fmt::Debug for Action {
             Self::Wait(id) => write!(f, "{id}: T passes"),
             Self::Propose(id) => write!(f, "{id}: a client proposes a command"),
             Self::Change(id, wish) => write!(f, "{id}: asked for a change: {wish:?}"),
-            Self::Transfer { leader, to } => write!(f, "{leader}: asked to hand over to {to}"),
+            Self::Transfer(id) => write!(f, "{id}: asked to hand over"),
             Self::Persist { server, write } => write!(f, "{server}: write #{} is on its disk", write.0),
             Self::Crash { server, kept } => write!(f, "{server} crashes; {kept} of its writes under way were done"),
         }

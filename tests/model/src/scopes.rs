@@ -191,13 +191,21 @@ pub(crate) const SCOPES: &[Scope] = &[
         longest_log: 6,
         extent: Extent::Whole,
     },
+    // The leader of three leaves itself out, and another stands meanwhile: the change is lost, or goes on in the next term.
+    Scope {
+        name: "removal",
+        start: Start::Led,
+        budget: Budget { timeouts: 1, wishes: &[Wish::Remove], ..NOTHING },
+        longest_log: 4,
+        extent: Extent::Whole,
+    },
     // Another server stands meanwhile, in either configuration.
     Scope {
         name: "contest",
         start: Start::Learner,
         budget: Budget { timeouts: 1, wishes: &[Wish::Exchange], ..NOTHING },
         longest_log: 6,
-        extent: Extent::Whole,
+        extent: Extent::Regions { count: 4, states: 1_500_000 },
     },
     // All that can happen to a membership: n4 comes, votes, and n1 goes.
     Scope {

@@ -54,6 +54,16 @@ fn a_learner_is_promoted_safely_in_every_order_of_events() {
     assert!(came_up.contains(&"a joint configuration is committed"), "{came_up:?}");
 }
 
+/// The leader leaves itself out while another stands: its change is lost, or goes on in the next term.
+#[test]
+fn a_change_of_members_is_safe_in_every_order_of_events() {
+    let (broken, came_up) = search(scope("removal", Plant::Nothing), usize::MAX);
+    assert_eq!(broken, []);
+    for sought in ["two servers lead at once", "a log loses a configuration", "a leader leaves itself out"] {
+        assert!(came_up.contains(&sought), "{sought}: {came_up:?}");
+    }
+}
+
 /// Searches some of a scope, in two regions, and asks for what must come up there.
 fn is_safe_as_far_as_it_is_looked_at(name: &str, sought: &[&str]) {
     let mut seen = BTreeSet::new();
