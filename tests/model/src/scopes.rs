@@ -173,6 +173,14 @@ pub(crate) const SCOPES: &[Scope] = &[
         start: Start::Led,
         budget: Budget { waits: 1, proposals: 1, transfers: 1, ..NOTHING },
         longest_log: 4,
+        extent: Extent::Regions { count: 4, states: 1_500_000 },
+    },
+    // The leader of three leaves itself out, and another stands meanwhile: the change is lost, or goes on in the next term.
+    Scope {
+        name: "removal",
+        start: Start::Led,
+        budget: Budget { timeouts: 1, wishes: &[Wish::Remove], ..NOTHING },
+        longest_log: 4,
         extent: Extent::Whole,
     },
     // A server comes, from its first word to its vote.
@@ -189,15 +197,7 @@ pub(crate) const SCOPES: &[Scope] = &[
         start: Start::Learner,
         budget: Budget { wishes: &[Wish::Exchange], ..NOTHING },
         longest_log: 6,
-        extent: Extent::Whole,
-    },
-    // The leader of three leaves itself out, and another stands meanwhile: the change is lost, or goes on in the next term.
-    Scope {
-        name: "removal",
-        start: Start::Led,
-        budget: Budget { timeouts: 1, wishes: &[Wish::Remove], ..NOTHING },
-        longest_log: 4,
-        extent: Extent::Whole,
+        extent: Extent::Regions { count: 4, states: 1_500_000 },
     },
     // Another server stands meanwhile, in either configuration.
     Scope {
