@@ -186,8 +186,9 @@ impl World {
                 2 * configuration.voters_in(half).filter(|&id| is_lost(id)).count() < voters
             })
         };
-        let has_formed = self.checkers.ledger.length() > 0;
-        has_formed && self.node(node).fate == Fate::Sound && self.checkers.membership.last_seen().all(goes_on)
+        // A change that is about to begin may count on this very server, and cannot be taken back.
+        let may_strike = self.checkers.ledger.length() > 0 && self.now >= self.operator.changes_until;
+        may_strike && self.node(node).fate == Fate::Sound && self.checkers.membership.last_seen().all(goes_on)
     }
 
     /// Bits of the synced data of a server flip while it is off. More than a minority is not survivable, so not done.

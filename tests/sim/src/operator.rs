@@ -13,7 +13,7 @@ use crate::coverage::Count;
 use crate::node::{Fate, Happening, Node, Process};
 use crate::random::Random;
 use crate::time::{MILLIS, SECONDS, Time};
-use crate::world::{Event, World, peer_address_of};
+use crate::world::{Event, World, peer_address_of, place_of};
 
 /// Stands among the clients for the operator.
 pub(crate) const OPERATOR: usize = usize::MAX;
@@ -27,6 +27,8 @@ pub(crate) struct Operator {
     last_request: u64,
     /// The answer to the last request, once it is there.
     pub(crate) answer: Option<Result<Leadership, RequestErrorKind>>,
+    /// Until when a change of the membership may begin that was asked for.
+    pub(crate) changes_until: Time,
 }
 
 impl World {
@@ -112,6 +114,9 @@ impl World {
         let (id, number) = (self.node(place).id, place as u64 + 1);
         let voters = configuration.voters().count();
         let change = match configuration.standing(id) {
+            // As any operator would, it looks first who is there: a removal that needs a server whose disk is gone could never
+            // be finished, and the leader may not have noticed yet.
+            Some(Standing::Voter) if self.is_any_voter_lost() => return,
             Some(Standing::Voter) if voters > 3 || choice.chance(50) => MemberChange::Remove { id: number },
             Some(Standing::Learner { .. }) if choice.chance(700) => MemberChange::Promote { id: number },
             Some(Standing::Learner { .. }) => MemberChange::Remove { id: number },
@@ -120,7 +125,14 @@ impl World {
                 MemberChange::Add { id: number, address: peer_address_of(place), becomes_voter: choice.chance(700) }
             }
         };
+        self.operator.changes_until = self.operator.changes_until.max(self.now + patience + SECONDS);
         self.ask_as_operator(asked, RequestBody::ChangeMembers { change }, patience);
+    }
+
+    fn is_any_voter_lost(&self) -> bool {
+        let configuration = self.checkers.membership.last_committed();
+        let mut voters = configuration.into_iter().flat_map(|configuration| configuration.voters());
+        voters.any(|id| self.nodes.get(place_of(id)).is_none_or(|node| node.fate != Fate::Sound))
     }
 
     /// Wiped disks that a committed configuration makes voters again are as good as the old ones.
