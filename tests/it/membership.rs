@@ -193,7 +193,7 @@ fn the_answers_are_the_contracts() {
     assert_eq!(cluster.ctl().run(&["member", "list"]).done(), members(&[1, 2, 3], &[]));
 
     // Nobody has started node 4. The answer says what to do, and that nothing was done.
-    let early = cluster.ctl().with("--timeout", "1s").run(&["member", "add", &cluster.member(4)]);
+    let early = cluster.ctl().with("--timeout", "8s").run(&["member", "add", &cluster.member(4)]);
     assert_eq!(
         (early.code, &early.json()["error"], &early.json()["maybe_applied"]),
         (4, &json!("timeout"), &json!(false))

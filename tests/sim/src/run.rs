@@ -155,6 +155,8 @@ fn serve(world: &mut World) {
 /// The leadership goes round: to each server, the lost ones included, asked for at any. In a healthy cluster that is fast
 /// enough each living one gets it at the first word; and a dead one that is named holds nothing up for long.
 fn hand_around(world: &mut World) {
+    // A link that was slow until now keeps its order: what is sent on it waits for what is still on its way.
+    world.run_until(world.now + 2 * SECONDS);
     let is_fast = world.longest_transfer() < world.scenario.settings.election_timeout_ms * MILLIS / 2;
     let voters = voters(world);
     let sound: Vec<usize> = members(world).into_iter().filter(|place| voters.contains(place)).collect();
