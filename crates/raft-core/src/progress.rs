@@ -65,7 +65,10 @@ pub(crate) enum Chunk {
 impl Sending {
     /// Whether the chunk has been unanswered for so long that it must be lost. The patience doubles each time.
     pub(crate) fn is_lost(&self, now: Instant, config: &Config) -> bool {
-        matches!(self.chunk, Chunk::Sent(since) if now.since(since) >= patience(self.losses, config))
+        // One chunk costs far less than a window of entries: it is sent again sooner.
+        const MOST_DOUBLINGS: u32 = 3;
+        let losses = self.losses.min(MOST_DOUBLINGS);
+        matches!(self.chunk, Chunk::Sent(since) if now.since(since) >= patience(losses, config))
     }
 }
 
