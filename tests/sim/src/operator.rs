@@ -98,9 +98,14 @@ impl World {
     /// The longest that a transfer takes between servers that have nothing to catch up with: the word, two votes, each
     /// from a disk that may be busy with something else, and the new leader's first entry. With half of that to spare.
     pub(crate) fn longest_transfer(&self) -> Time {
+        3 * self.longest_chunk()
+    }
+
+    /// How long a chunk of a snapshot takes at most: there, to the disk, and back.
+    pub(crate) fn longest_chunk(&self) -> Time {
         let settings = &self.scenario.settings;
         let way = settings.latency + settings.jitter + settings.turn;
-        6 * way + 6 * (settings.disk_latency + settings.disk_jitter)
+        2 * way + 2 * (settings.disk_latency + settings.disk_jitter)
     }
 
     // --- other members -------------------------------------------------------------------------------------------

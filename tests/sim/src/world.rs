@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use raft_core::{Body, Instant, Message, NodeId};
 use raft_net::peer::SendRefused;
 use raft_net::{Frame, LinkKind};
-use raft_node::{ConnectionId, DiskJob, NodeConfig, Orders, PeerIdentity, PeerMessage, Serves};
+use raft_node::{ConnectionId, DiskJob, NodeConfig, NodeEvent, Orders, PeerIdentity, PeerMessage, Serves};
 use raft_storage::MemDisk;
 
 use crate::checkers::stalled_leader::Surroundings;
@@ -122,6 +122,8 @@ pub(crate) struct World {
     pub(crate) is_healed: bool,
     /// Nobody asks for anything.
     pub(crate) clients_have_stopped: bool,
+    /// The bytes of the largest snapshot anybody took.
+    pub(crate) largest_snapshot: u64,
     /// What is wrong, once something is.
     pub(crate) violation: Option<Violation>,
 }
@@ -148,6 +150,7 @@ impl World {
             undo: BTreeMap::new(),
             is_healed: false,
             clients_have_stopped: false,
+            largest_snapshot: 0,
             violation: None,
             scenario,
         };
@@ -386,6 +389,9 @@ impl World {
                 self.link_to(node, process, clock, peers);
             }
             for event in &events {
+                if let NodeEvent::SnapshotTaken { size_bytes, .. } = event {
+                    self.largest_snapshot = self.largest_snapshot.max(*size_bytes);
+                }
                 let id = process.identity.id;
                 self.trace.line(self.now, || format!("{id} {event}"));
             }
