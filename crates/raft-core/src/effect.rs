@@ -191,7 +191,7 @@ pub enum Reason {
     },
     /// A majority voted for this server.
     ElectionWon,
-    /// A majority refused.
+    /// So many refused that no majority is left to win.
     VotesRefused,
     /// Another server is in a later term.
     HigherTerm {
@@ -338,7 +338,7 @@ impl fmt::Display for Reason {
             }
             Self::PollWon => f.write_str("a majority would vote for it"),
             Self::ElectionWon => f.write_str("a majority voted for it"),
-            Self::VotesRefused => f.write_str("a majority refused"),
+            Self::VotesRefused => f.write_str("too many refused"),
             Self::HigherTerm { seen_at, term } => write!(f, "{seen_at} is in term {term}"),
             Self::LeaderHeard { leader } => write!(f, "{leader} leads"),
             Self::NoLongerVoter { index } => write!(f, "configuration {index} gives it no vote"),

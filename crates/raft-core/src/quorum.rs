@@ -41,7 +41,7 @@ pub(crate) struct Votes {
 pub(crate) enum Tally {
     /// A majority said yes.
     Won,
-    /// A majority said no.
+    /// So many said no that a majority can never say yes: of an even number of voters, half is enough.
     Lost,
     /// Neither yet.
     Open,
@@ -80,7 +80,7 @@ impl Votes {
         }
         if granted >= majority(total) {
             Tally::Won
-        } else if refused >= majority(total) {
+        } else if refused > 0 && total - refused < majority(total) {
             Tally::Lost
         } else {
             Tally::Open
@@ -157,12 +157,15 @@ mod tests {
                     votes.record(n(id), *granted);
                 }
             }
-            let most = |half: &BTreeSet<u64>, wanted| {
-                half.iter().filter(|id| answers[usize::try_from(**id).unwrap()] == Some(wanted)).count() * 2 > half.len()
+            let said = |half: &BTreeSet<u64>, wanted| {
+                half.iter().filter(|id| answers[usize::try_from(**id).unwrap()] == Some(wanted)).count()
             };
-            let expected = if most(&old, true) && most(&new, true) {
+            let most = |half: &BTreeSet<u64>| said(half, true) * 2 > half.len();
+            // Half of them is enough to keep the others from being the most.
+            let is_hopeless = |half: &BTreeSet<u64>| said(half, false) * 2 >= half.len();
+            let expected = if most(&old) && most(&new) {
                 Tally::Won
-            } else if most(&old, false) || most(&new, false) {
+            } else if is_hopeless(&old) || is_hopeless(&new) {
                 Tally::Lost
             } else {
                 Tally::Open

@@ -118,7 +118,8 @@ fn begin_read(shared: &mut Shared, leader: &mut Leader, asker: Asker, id: ReadId
 pub(crate) fn advance_confirmed(shared: &mut Shared, leader: &mut Leader) {
     let own = leader.reads.begun;
     if let Some(confirmed) = leader.reached_by_quorum(shared, own, |progress| progress.confirmed) {
-        leader.reads.confirmed = confirmed;
+        // Never less than before: a round stays confirmed, even if a server that confirmed it has restarted since.
+        leader.reads.confirmed = leader.reads.confirmed.max(confirmed);
         answer_confirmed(shared, leader);
     }
 }

@@ -77,7 +77,7 @@ counts! {
     QuorumLost => "leaders that stepped down without a majority",
     HandedOverForDisk => "times a leader handed over because its disk stood still",
     DiskStalledStepDown => "leaders that stepped down because their disk stood still",
-    VotesRefused => "polls or elections that a majority refused",
+    VotesRefused => "polls or elections that too many refused",
     NoOutcome => "elections without outcome",
     TransferAsked => "transfers of the leadership asked for",
     TransferForwarded => "transfers passed on by a follower",

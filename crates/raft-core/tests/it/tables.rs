@@ -29,6 +29,9 @@ fn tell(cluster: &mut Cluster, to: u64, from: u64, term: u64, body: Body) {
 type Vector = (&'static [u64], &'static [u64], (u64, u64), (u64, u64));
 
 /// One refusal and one look into the leader's log skip whole terms (§3.5, end).
+///
+/// Of the field's nine vectors these are eight. In the ninth a follower has compacted beyond the end of its leader's log:
+/// what is compacted is committed, and so in the log of every later leader (§3.4, Leader Completeness).
 #[test]
 fn a_refused_leader_skips_whole_terms() {
     const VECTORS: [Vector; 8] = [
