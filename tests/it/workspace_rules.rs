@@ -6,7 +6,7 @@ use raftd_tests::programs::workspace_root;
 use raftd_tests::workspace::{Package, built_with, packages, sources};
 
 /// What lies in `tests` may know anybody.
-const TESTS: &[&str] = &["raftd-tests", "raftd-sim", "raftd-model"];
+const TESTS: &[&str] = &["raftd-tests", "raftd-sim", "raftd-model", "raftd-differential"];
 
 /// Who may know whom.
 const ARROWS: &[(&str, &[&str])] = &[

@@ -29,7 +29,9 @@ enum Task {
     /// The simulator: whole clusters under faults, judged by checkers; `--mutants` plants bugs for it to find
     Sim(sim::Arguments),
     /// The model checker: every order of what can happen to three servers, within bounds
-    Model(sim::ModelArguments),
+    Model(sim::PassedOn),
+    /// The comparison: random scripts, played by raft-core and by the crate raft
+    Differential(sim::PassedOn),
     /// This database and etcd side by side (not there yet)
     Bench(Unfinished),
     /// Internal: the parent of a cluster's servers
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Task::Ci => ci::run(),
         Task::Sim(arguments) => sim::run(&arguments),
         Task::Model(arguments) => sim::run_model(&arguments),
+        Task::Differential(arguments) => sim::run_differential(&arguments),
         Task::Bench(_) => Err(anyhow::anyhow!("there is no comparison yet; try `raftctl bench` on a running cluster")),
         Task::Supervise(arguments) => cluster::supervise(&arguments),
         Task::Serve(arguments) => cluster::serve(&arguments),

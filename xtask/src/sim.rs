@@ -1,5 +1,5 @@
 //! `cargo xtask sim`: builds the simulator in its profile and hands it the command line; with `--mutants`, shows that it
-//! finds bugs. `cargo xtask model` does the same for the model checker.
+//! finds bugs. `cargo xtask model` and `cargo xtask differential` do the same for the model checker and the comparison.
 
 use std::process::ExitCode;
 
@@ -9,11 +9,11 @@ use clap::Parser;
 use crate::cargo::run_in_profile_sim;
 use crate::mutants;
 
-/// Handed to the model checker as they are; `cargo xtask model --help` is its help.
+/// Handed to the program as they are; its `--help` says what it takes.
 #[derive(clap::Args)]
 #[command(disable_help_flag = true)]
-pub(crate) struct ModelArguments {
-    /// What the model checker takes: `[SCOPE ..] [--states N]`, ..
+pub(crate) struct PassedOn {
+    /// What the program takes: `[SCOPE ..] [--states N]` of the model, `[--scripts N]` of the comparison, ..
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
@@ -59,6 +59,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 ///
 /// # Errors
 /// If cargo cannot be started.
-pub(crate) fn run_model(arguments: &ModelArguments) -> Result<ExitCode> {
+pub(crate) fn run_model(arguments: &PassedOn) -> Result<ExitCode> {
     run_in_profile_sim("raftd-model", "model", &arguments.rest)
+}
+
+/// Runs the comparison with the crate `raft`. Its exit code is ours: 0 no difference, 1 a difference.
+///
+/// # Errors
+/// If cargo cannot be started.
+pub(crate) fn run_differential(arguments: &PassedOn) -> Result<ExitCode> {
+    run_in_profile_sim("raftd-differential", "differential", &arguments.rest)
 }
