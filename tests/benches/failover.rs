@@ -1,0 +1,113 @@
+//! How long writers wait when the leader is killed: `cargo bench -p raftd-tests --bench failover`.
+//!
+//! Writers write one after the other, each with one request at a time. The leader is killed with -9; the longest write
+//! that ends in the window after it is the stall: until the others notice, elect one of them, and the client has found it.
+//! The victim is started again in the next window, in which nothing is killed; its longest write shows what a node costs
+//! that comes back, and what the machine does by itself.
+//!
+//! Prints, for one writer and for many, the median, the quartiles and the range of each kind, and how many kills stalled
+//! writes for longer than two maximum election timeouts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use kv_client::{Client, ClientConfig};
+use raftd_tests::Cluster;
+use tokio::task::JoinSet;
+
+/// How often a leader is killed.
+const KILLS: usize = 40;
+/// How long a window is: longer than several elections.
+const WINDOW: Duration = Duration::from_millis(1_500);
+/// Two maximum election timeouts, as servers have them by default.
+const GOAL: Duration = Duration::from_millis(600);
+/// How many writers there are, in one measurement after the other.
+const WRITERS: [usize; 2] = [1, 64];
+
+/// What the writers share: the longest write of the window, in nanoseconds.
+#[derive(Default)]
+struct Window {
+    longest_ns: AtomicU64,
+    writes: AtomicU64,
+    is_over: AtomicBool,
+}
+
+fn main() -> anyhow::Result<()> {
+    // `cargo test --benches` runs every bench with this flag, to see that it starts; measuring would only take time.
+    if std::env::args().any(|argument| argument == "--test") {
+        return Ok(());
+    }
+    let mut cluster = Cluster::start(3);
+    for writers in WRITERS {
+        measure(&mut cluster, writers)?;
+    }
+    Ok(())
+}
+
+fn measure(cluster: &mut Cluster, writers: usize) -> anyhow::Result<()> {
+    let endpoints: Vec<String> = cluster.ids().into_iter().map(|id| cluster.address(id)).collect();
+    let window = Arc::new(Window::default());
+    let (mut killed, mut started) = (Vec::new(), Vec::new());
+    std::thread::scope(|scope| {
+        // The writers have a thread of their own: to start a server is to wait for it.
+        let writing = scope.spawn(|| write_all(&endpoints, writers, &window));
+        for _ in 0..KILLS {
+            let leader = cluster.leader();
+            killed.push(in_window(&window, || cluster.node(leader).kill()));
+            started.push(in_window(&window, || cluster.node(leader).start()));
+        }
+        window.is_over.store(true, Ordering::Relaxed);
+        writing.join().expect("a writer that fails says so")
+    })?;
+    let writes = window.writes.load(Ordering::Relaxed);
+    let late = killed.iter().filter(|stall| **stall > GOAL).count();
+    println!("{writers} writers, {writes} writes, none failed; {late} of {KILLS} kills stalled them for over {GOAL:?}");
+    println!("    longest write after a leader was killed:   {}", summary(&mut killed));
+    println!("    longest write after it was started again:  {}", summary(&mut started));
+    Ok(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn write_all(endpoints: &[String], writers: usize, window: &Arc<Window>) -> anyhow::Result<()> {
+    let mut writing = JoinSet::new();
+    for writer in 0..writers {
+        let client = Client::connect(ClientConfig::new(endpoints))?;
+        writing.spawn(write(client, writer, Arc::clone(window)));
+    }
+    while let Some(ended) = writing.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Does it, and returns the longest write of the window that began with it.
+fn in_window(window: &Window, what: impl FnOnce()) -> Duration {
+    let begun = Instant::now();
+    window.longest_ns.store(0, Ordering::Relaxed);
+    what();
+    std::thread::sleep(WINDOW.saturating_sub(begun.elapsed()));
+    Duration::from_nanos(window.longest_ns.load(Ordering::Relaxed))
+}
+
+/// Writes until it is over, and notes how long each write took.
+async fn write(client: Client, writer: usize, window: Arc<Window>) -> Result<(), kv_client::Error> {
+    while !window.is_over.load(Ordering::Relaxed) {
+        let begun = Instant::now();
+        client.set(format!("writer/{writer:04}"), vec![b'v'; 128]).await?;
+        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        window.longest_ns.fetch_max(took, Ordering::Relaxed);
+        window.writes.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// Median, quartiles and range, in milliseconds.
+fn summary(samples: &mut [Duration]) -> String {
+    samples.sort_unstable();
+    let at = |share: usize| {
+        let place = (samples.len() * share / 100).min(samples.len().saturating_sub(1));
+        samples.get(place).copied().unwrap_or_default().as_secs_f64() * 1e3
+    };
+    format!("median {:.1} ms, quartiles {:.1} and {:.1}, range {:.1} to {:.1}", at(50), at(25), at(75), at(0), at(100))
+}
