@@ -3,7 +3,7 @@
 //! Writers write one after the other, each with one request at a time. The leader is killed with -9; the longest write
 //! that ends in the window after it is the stall: until the others notice, elect one of them, and the client has found it.
 //! The victim is started again in the next window, in which nothing is killed; its longest write shows what a node costs
-//! that comes back, and what the machine does by itself.
+//! that comes back, and what the machine does by itself. Only when it has applied what it missed is the next one killed.
 //!
 //! Prints, for one writer and for many, the median, the quartiles and the range of each kind, and how many kills stalled
 //! writes for longer than two maximum election timeouts.
@@ -56,6 +56,7 @@ fn measure(cluster: &mut Cluster, writers: usize) -> anyhow::Result<()> {
             let leader = cluster.leader();
             killed.push(in_window(&window, || cluster.node(leader).kill()));
             started.push(in_window(&window, || cluster.node(leader).start()));
+            wait_until_applied(cluster, leader);
         }
         window.is_over.store(true, Ordering::Relaxed);
         writing.join().expect("a writer that fails says so")
@@ -79,6 +80,19 @@ async fn write_all(endpoints: &[String], writers: usize, window: &Arc<Window>) -
         ended??;
     }
     Ok(())
+}
+
+/// Waits until a server has applied what was committed when it was asked to: one that is elected before has to catch up
+/// with its own log first, and that is another measurement.
+fn wait_until_applied(cluster: &Cluster, id: u64) {
+    let field = |of: u64, name: &str| {
+        let status = cluster.ctl().run(&["status"]).json();
+        let nodes = status.get("nodes").and_then(|nodes| nodes.as_array()).cloned().unwrap_or_default();
+        let node = nodes.iter().find(|node| node.get("id").and_then(|id| id.as_u64()) == Some(of)).cloned();
+        node.and_then(|node| node.get(name).and_then(|value| value.as_u64())).unwrap_or(0)
+    };
+    let committed = field(cluster.leader(), "commit_index");
+    while field(id, "applied_index") < committed {}
 }
 
 /// Does it, and returns the longest write of the window that began with it.

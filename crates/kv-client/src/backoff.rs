@@ -9,8 +9,8 @@ use rand_pcg::Pcg64Mcg;
 /// The first pause: an answer of "no leader" is often true for one round trip only.
 const FIRST: Duration = Duration::from_millis(10);
 
-/// The longest pause, below the time an election takes.
-const LONGEST: Duration = Duration::from_millis(250);
+/// The longest pause: what a client may sleep through after a leader is elected.
+const LONGEST: Duration = Duration::from_millis(50);
 
 /// The client's own generator, for pauses and session ids. Not for secrets.
 #[derive(Debug)]
