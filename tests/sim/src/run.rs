@@ -34,7 +34,9 @@ pub(crate) struct Ended {
 fn patience(world: &World) -> Time {
     let settings = &world.scenario.settings;
     let chunks = world.largest_snapshot.div_ceil(settings.snapshot_chunk_bytes as u64);
-    20 * settings.election_timeout_ms * MILLIS + 5 * SECONDS + chunks * world.longest_chunk()
+    // One thread of the leader reads the chunks for all.
+    let turn = world.nodes.len() as u64 * (settings.disk_latency + settings.disk_jitter);
+    20 * settings.election_timeout_ms * MILLIS + 5 * SECONDS + chunks * (world.longest_chunk() + turn)
 }
 
 /// How long clients may take for what they had left to do.
