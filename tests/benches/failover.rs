@@ -100,8 +100,13 @@ fn in_window(window: &Window, what: impl FnOnce()) -> Duration {
     let begun = Instant::now();
     window.longest_ns.store(0, Ordering::Relaxed);
     what();
-    std::thread::sleep(WINDOW.saturating_sub(begun.elapsed()));
+    wait(WINDOW.saturating_sub(begun.elapsed()));
     Duration::from_nanos(window.longest_ns.load(Ordering::Relaxed))
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn wait(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// Writes until it is over, and notes how long each write took.

@@ -12,4 +12,5 @@ mod main_job;
 mod membership;
 mod readme_session;
 mod snapshots;
+mod stalled_disk;
 mod workspace_rules;

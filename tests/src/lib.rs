@@ -11,9 +11,11 @@ pub mod ctl;
 pub mod node;
 pub mod ports;
 pub mod programs;
+pub mod stalled;
 pub mod workspace;
 
 pub use cluster::Cluster;
 pub use ctl::{Answer, Ctl, Script};
 pub use node::{Node, Started, raftd};
 pub use ports::Ports;
+pub use stalled::Stalled;

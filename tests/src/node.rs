@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::programs::programs;
+use crate::stalled::Stalled;
 
 /// A server that says nothing for so long is broken. Recovery of any test's log takes a fraction of it.
 const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -196,6 +197,16 @@ impl Node {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a running process has a VmRSS");
         let kib: u64 = line.trim().trim_end_matches("kB").trim().parse().expect("VmRSS is a number of kB");
         kib * 1024
+    }
+
+    /// Stops the one thread of it that writes to the disk, as a disk does that answers no more. `None` if this system lets
+    /// nobody stop a thread.
+    ///
+    /// # Panics
+    /// If it does not run, or has no such thread.
+    pub fn stall_disk(&self) -> Option<Stalled> {
+        let process = self.process.as_ref().unwrap_or_else(|| panic!("node {} does not run", self.id));
+        Stalled::stop(process.child.id(), "raft-disk")
     }
 
     /// What it said on standard error, over all its starts.
