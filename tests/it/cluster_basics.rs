@@ -46,6 +46,14 @@ fn run_every_command(ctl: &Ctl, tag: &str, mut revision: u64) -> u64 {
     let absent = ctl.run(&["get", &key]);
     assert_eq!(absent.code, 1);
     assert_eq!((&absent.json()["found"], absent.json().get("value")), (&json!(false), None));
+    // What was stays what it was, at every node, whatever is written since.
+    assert_eq!(ctl.run(&["get", &key, "--rev", &one.to_string()]).done(), found);
+    let then = ctl.run(&["scan", &format!("{tag}/"), "--rev", &four.to_string()]).done();
+    assert_eq!((&then["items"], &then["revision"]), (&items, &json!(four)));
+    let gone = ctl.run(&["get", &key, "--rev", &five.to_string()]);
+    assert_eq!((gone.code, &gone.json()["found"], &gone.json()["revision"]), (1, &json!(false), &json!(five)));
+    let to_come = ctl.run(&["get", &key, "--rev", &(five + 1).to_string()]);
+    assert_eq!((to_come.code, &to_come.json()["error"]), (2, &json!("usage")), "{to_come:?}");
     let six = next();
     let all = ctl.run(&["del", "--prefix", &format!("{tag}/")]).done();
     assert_eq!(all, json!({"ok": true, "op": "del", "deleted": 1, "revision": six}));

@@ -41,6 +41,7 @@ pub(crate) struct Shared {
 /// What an operation asks.
 enum Ask {
     Read { query: Query, consistency: Consistency },
+    ReadAt { query: Query, revision: Revision },
     Write(Write),
     Transfer { to: Option<u64> },
     Members,
@@ -52,7 +53,7 @@ impl Ask {
     const fn changes_something(&self) -> bool {
         match self {
             Self::Write(_) | Self::Transfer { .. } | Self::ChangeMembers { .. } => true,
-            Self::Read { .. } | Self::Members => false,
+            Self::Read { .. } | Self::ReadAt { .. } | Self::Members => false,
         }
     }
 
@@ -141,6 +142,17 @@ impl Client {
         }
     }
 
+    pub(crate) async fn read_at(&self, query: Query, revision: Revision) -> Result<Answer, Error> {
+        match self.shared.carry(&mut Ask::ReadAt { query, revision }, &mut self.new_call()).await? {
+            ResponseBody::Answer(answer) => Ok(answer),
+            ResponseBody::Written(_)
+            | ResponseBody::NodeStatus(_)
+            | ResponseBody::StateHash { .. }
+            | ResponseBody::Leadership(_)
+            | ResponseBody::Members(_) => Err(unexpected()),
+        }
+    }
+
     /// A new operation, which has the configured time.
     pub(crate) fn new_call(&self) -> Call {
         // A time-out beyond the clock's range is as good as one of a year.
@@ -218,6 +230,7 @@ impl Shared {
                 routing.first().to_owned()
             }
             Ask::Read { consistency: Consistency::Linearizable | Consistency::Lease, .. }
+            | Ask::ReadAt { .. }
             | Ask::Write(_)
             | Ask::Transfer { .. }
             | Ask::Members
@@ -287,6 +300,9 @@ impl Shared {
             Ask::Read { query, consistency } => {
                 let consistency = self.not_behind(*consistency);
                 Ok((RequestBody::Read { query: query.clone(), consistency }, Bytes::new()))
+            }
+            Ask::ReadAt { query, revision } => {
+                Ok((RequestBody::ReadAt { query: query.clone(), revision: *revision }, Bytes::new()))
             }
             Ask::Members => Ok((RequestBody::Members, Bytes::new())),
             Ask::ChangeMembers { change } => Ok((RequestBody::ChangeMembers { change: change.clone() }, Bytes::new())),

@@ -22,7 +22,7 @@ pub struct Written<T> {
 pub struct Got {
     /// The key's value and metadata, or `None` if there is no such key.
     pub item: Option<Item>,
-    /// The store's revision at the read.
+    /// The store's revision at the read; of [`Client::get_at`], the one asked for.
     pub revision: Revision,
 }
 
@@ -37,8 +37,10 @@ pub struct ScanRequest {
     pub limit: u32,
     /// Leave the values out.
     pub keys_only: bool,
-    /// How fresh the answer must be.
+    /// How fresh the answer must be. Without meaning as of a revision.
     pub consistency: Consistency,
+    /// As of which revision: that of the first page, for pages that are one view. Without one, as it is.
+    pub revision: Option<Revision>,
 }
 
 /// A page of keys.
@@ -46,9 +48,10 @@ pub struct ScanRequest {
 pub struct Page {
     /// The keys, in order.
     pub items: Vec<Item>,
-    /// Where the next page begins, if there is one.
+    /// Where the next page begins, if there is one. As of a revision a page may end early, even without a key.
     pub next: Option<Bytes>,
-    /// The store's revision at the read. Pages are read one by one: another page may have another revision.
+    /// The store's revision at the read, or that which was asked for. Pages are read one by one: without
+    /// [`ScanRequest::revision`] another page may have another revision.
     pub revision: Revision,
 }
 
@@ -59,6 +62,18 @@ impl Client {
     /// its clones have seen.
     pub async fn get(&self, key: impl Into<Bytes>, consistency: Consistency) -> Result<Got, Error> {
         let answer = self.read(Query::Get { key: key.into() }, consistency).await?;
+        match answer.found {
+            Found::Value(item) => Ok(Got { item, revision: answer.revision }),
+            Found::Items { .. } => Err(unexpected()),
+        }
+    }
+
+    /// Reads one key as it was at `revision`. Any node that has come so far answers, without the others.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Invalid`] for a revision that is still to come.
+    pub async fn get_at(&self, key: impl Into<Bytes>, revision: Revision) -> Result<Got, Error> {
+        let answer = self.read_at(Query::Get { key: key.into() }, revision).await?;
         match answer.found {
             Found::Value(item) => Ok(Got { item, revision: answer.revision }),
             Found::Items { .. } => Err(unexpected()),
@@ -137,8 +152,12 @@ impl Client {
 
     /// Lists one page of keys. The page after it begins at [`Page::next`].
     pub async fn scan(&self, request: ScanRequest) -> Result<Page, Error> {
-        let ScanRequest { prefix, from, limit, keys_only, consistency } = request;
-        let answer = self.read(Query::Scan { prefix, from, limit, keys_only }, consistency).await?;
+        let ScanRequest { prefix, from, limit, keys_only, consistency, revision } = request;
+        let query = Query::Scan { prefix, from, limit, keys_only };
+        let answer = match revision {
+            Some(revision) => self.read_at(query, revision).await?,
+            None => self.read(query, consistency).await?,
+        };
         match answer.found {
             Found::Items { items, next } => Ok(Page { items, next, revision: answer.revision }),
             Found::Value(_) => Err(unexpected()),

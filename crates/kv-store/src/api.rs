@@ -51,6 +51,14 @@ pub enum RequestBody {
         /// How.
         change: MemberChange,
     },
+    /// Read the store as it was at a revision. A node that has come that far answers at once: what was then never changes.
+    /// Any other asks the leader first, and refuses a revision that is still to come ([`RequestErrorKind::Invalid`]).
+    ReadAt {
+        /// What to read.
+        query: Query,
+        /// As of when.
+        revision: Revision,
+    },
 }
 
 /// A change of the membership.

@@ -55,11 +55,11 @@ mod types;
 pub use command::{Command, Effect, Limit, NotAnInteger, Outcome, Part, Refusal};
 pub use envelope::{ENVELOPE_VERSION, Envelope, EnvelopeError, MAX_ENVELOPE_BYTES, Principal, SessionHeader};
 pub use limits::{
-    EXPIRIES_PER_COMMAND, KEPT_HASHES, Limits, MAX_AHEAD_NS, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_KEYS_PER_COMMAND,
-    MAX_PRINCIPAL_BYTES, MAX_VALUE_BYTES, SESSION_WINDOW_NS,
+    EXPIRIES_PER_COMMAND, KEPT_HASHES, Limits, MAX_AHEAD_NS, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_KEYS_LOOKED_AT,
+    MAX_KEYS_PER_COMMAND, MAX_PRINCIPAL_BYTES, MAX_VALUE_BYTES, SESSION_WINDOW_NS,
 };
 pub use machine::KvStore;
-pub use query::{Answer, Found, Item, Query};
+pub use query::{Answer, Found, Item, NotReached, Query};
 pub use snapshot::{Damage, RestoringStore, SNAPSHOT_VERSION, SnapshotCursor, SnapshotError};
 pub use types::{ClientId, Revision, Stamp, StateHash};
 

@@ -19,6 +19,10 @@ pub const MAX_KEYS_PER_COMMAND: usize = 10_000;
 /// is always in it, whatever its size, so that every page gets on.
 pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
+/// A page of the past looks at no more keys than this, those that were not there at the time included: then it ends, with
+/// what it has found, and says where the next one begins. So no page holds up a node, whatever was written since.
+pub const MAX_KEYS_LOOKED_AT: usize = 4 * MAX_KEYS_PER_COMMAND;
+
 /// How long a session outlives its last deadline, and how old an unknown session may be, in nanoseconds of cluster time:
 /// 10 minutes (rule 8). Longer than any client keeps trying, short enough that a table full of the dead empties itself.
 pub const SESSION_WINDOW_NS: u64 = 10 * 60 * 1_000_000_000;

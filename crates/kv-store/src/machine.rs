@@ -6,7 +6,7 @@ use crate::command::{Outcome, Refusal};
 use crate::envelope::Envelope;
 use crate::execute::execute;
 use crate::limits::Limits;
-use crate::query::{Answer, Found, Item, Query};
+use crate::query::{Answer, Found, Item, NotReached, Query};
 use crate::session::{Admission, Sessions};
 use crate::snapshot::SnapshotCursor;
 use crate::store::Store;
@@ -97,13 +97,32 @@ impl KvStore {
         let found = match query {
             Query::Get { key } => Found::Value(self.store.item(key)),
             Query::Scan { prefix, from, limit, keys_only } => {
-                let from = from.as_ref().unwrap_or(prefix);
-                // A limit that does not fit is above the one that holds anyway.
-                let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
-                self.store.page(prefix, from, limit, *keys_only)
+                self.store.page(prefix, from.as_ref().unwrap_or(prefix), scan_limit(*limit), *keys_only)
             }
         };
         Answer { revision: self.store.revision(), found }
+    }
+
+    /// Reads the state as it was at `revision`. The answer never changes: pages read as of one revision are one view.
+    ///
+    /// A page may have fewer keys than `limit`, even none, and still say where the next one begins
+    /// ([`crate::MAX_KEYS_LOOKED_AT`]).
+    ///
+    /// # Errors
+    /// [`NotReached`], for a revision that is still to come.
+    pub fn query_at(&self, query: &Query, revision: Revision) -> Result<Answer, NotReached> {
+        let current = self.store.revision();
+        if revision > current {
+            return Err(NotReached { asked: revision, current });
+        }
+        let found = match query {
+            Query::Get { key } => Found::Value(self.store.item_at(key, revision)),
+            Query::Scan { prefix, from, limit, keys_only } => {
+                let from = from.as_ref().unwrap_or(prefix);
+                self.store.page_at(prefix, from, scan_limit(*limit), *keys_only, revision)
+            }
+        };
+        Ok(Answer { revision, found })
     }
 
     /// One key as it was at `revision`; as it is, for a revision not reached yet.
@@ -151,4 +170,9 @@ impl KvStore {
     pub fn key_count(&self) -> usize {
         self.store.len()
     }
+}
+
+/// A limit that does not fit is above the one that holds anyway.
+fn scan_limit(limit: u32) -> usize {
+    usize::try_from(limit).unwrap_or(usize::MAX)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Revision;
 
-/// A read.
+/// A read, of the present state or as of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Query {
     /// One key.
@@ -26,10 +26,10 @@ pub enum Query {
     },
 }
 
-/// What a read found, with the store's revision at which it was read.
+/// What a read found, with the revision it is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
-    /// The store's revision.
+    /// The store's revision at the read; of a read as of a revision, that one.
     pub revision: Revision,
     /// What was found.
     pub found: Found,
@@ -49,7 +49,7 @@ pub enum Found {
     },
 }
 
-/// One key with its latest value and metadata.
+/// One key with its value and metadata.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Item {
     /// The key.
@@ -62,4 +62,14 @@ pub struct Item {
     pub mod_revision: Revision,
     /// How often it was written since it was created, from 1.
     pub version: u64,
+}
+
+/// Why there is no answer as of a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("revision {asked} is not reached yet, the store is at {current}")]
+pub struct NotReached {
+    /// What was asked for.
+    pub asked: Revision,
+    /// The revision of the latest change.
+    pub current: Revision,
 }

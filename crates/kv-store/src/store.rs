@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::hash::{KeyHash, RecentHashes};
 use crate::history::{KeyHistory, Present};
-use crate::limits::{MAX_ANSWER_BYTES, MAX_KEYS_PER_COMMAND};
+use crate::limits::{MAX_ANSWER_BYTES, MAX_KEYS_LOOKED_AT, MAX_KEYS_PER_COMMAND};
 use crate::query::{Found, Item};
 use crate::types::{Revision, StateHash};
 
@@ -168,19 +168,22 @@ impl Store {
     /// One page of the keys that begin with `prefix`, from `from` on: at most `limit` items, at most
     /// [`MAX_KEYS_PER_COMMAND`], at most [`MAX_ANSWER_BYTES`] of keys and values but for a first item that is larger.
     pub(crate) fn page(&self, prefix: &[u8], from: &[u8], limit: usize, keys_only: bool) -> Found {
-        let limit = limit.min(MAX_KEYS_PER_COMMAND);
-        let mut items = Vec::new();
-        let mut size_bytes = 0;
-        for (key, history) in self.range(prefix, from) {
-            let present = history.latest().expect("a key in `present` has a value");
-            size_bytes += key.len() + if keys_only { 0 } else { present.value.len() };
-            let is_full = items.len() == limit || (size_bytes > MAX_ANSWER_BYTES && !items.is_empty());
-            if is_full {
-                return Found::Items { items, next: Some(key.clone()) };
-            }
-            items.push(item(key, &present, keys_only));
-        }
-        Found::Items { items, next: None }
+        page(self.range(prefix, from).map(|(key, history)| (key, history.latest())), limit, keys_only)
+    }
+
+    /// The same as of `revision`. Keys that came later, or had gone, are passed over, up to [`MAX_KEYS_LOOKED_AT`] keys a
+    /// page.
+    pub(crate) fn page_at(
+        &self,
+        prefix: &[u8],
+        from: &[u8],
+        limit: usize,
+        keys_only: bool,
+        revision: Revision,
+    ) -> Found {
+        let histories = self.histories(Bound::Included(Ord::max(prefix, from)));
+        let within = histories.take_while(|(key, _)| key.starts_with(prefix));
+        page(within.map(|(key, history)| (key, history.at(revision))), limit, keys_only)
     }
 }
 
@@ -220,6 +223,23 @@ impl Change<'_> {
         self.changed = true;
         true
     }
+}
+
+/// A page of what is there of `keys`.
+fn page<'a>(keys: impl Iterator<Item = (&'a Bytes, Option<Present<'a>>)>, limit: usize, keys_only: bool) -> Found {
+    let limit = limit.min(MAX_KEYS_PER_COMMAND);
+    let mut items = Vec::new();
+    let mut size_bytes = 0;
+    for (looked_at, (key, present)) in keys.enumerate() {
+        let added_bytes = present.map_or(0, |present| key.len() + if keys_only { 0 } else { present.value.len() });
+        let is_full = size_bytes + added_bytes > MAX_ANSWER_BYTES && !items.is_empty();
+        if looked_at == MAX_KEYS_LOOKED_AT || (present.is_some() && (items.len() == limit || is_full)) {
+            return Found::Items { items, next: Some(key.clone()) };
+        }
+        size_bytes += added_bytes;
+        items.extend(present.map(|present| item(key, &present, keys_only)));
+    }
+    Found::Items { items, next: None }
 }
 
 fn item(key: &Bytes, present: &Present<'_>, key_only: bool) -> Item {

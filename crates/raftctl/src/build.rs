@@ -21,8 +21,14 @@ fn key(arguments: &Arguments) -> Result<Vec<u8>, String> {
     if key.is_empty() { Err("a key has at least one byte".to_owned()) } else { Ok(key) }
 }
 
+/// What `--rev` says, if it is there.
+fn revision(arguments: &Arguments) -> Result<Option<u64>, String> {
+    let revision = arguments.number("--rev", 0, 0, u64::MAX)?;
+    Ok(arguments.has("--rev").then_some(revision))
+}
+
 pub(crate) fn get(arguments: &Arguments) -> Result<Command, String> {
-    Ok(Command::Get { key: key(arguments)?, raw: arguments.has("--raw") })
+    Ok(Command::Get { key: key(arguments)?, revision: revision(arguments)?, raw: arguments.has("--raw") })
 }
 
 pub(crate) fn set(arguments: &Arguments) -> Result<Command, String> {
@@ -63,6 +69,7 @@ pub(crate) fn scan(arguments: &Arguments) -> Result<Command, String> {
         from: arguments.value("--from").map(<[u8]>::to_vec),
         limit: u32::try_from(limit).unwrap_or(u32::MAX),
         keys_only: arguments.has("--keys"),
+        revision: revision(arguments)?,
     })
 }
 
@@ -109,8 +116,7 @@ fn new_member(text: &[u8]) -> Result<(u64, String), String> {
 }
 
 pub(crate) fn hash(arguments: &Arguments) -> Result<Command, String> {
-    let revision = arguments.number("--rev", 0, 0, u64::MAX)?;
-    Ok(Command::Hash { revision: arguments.has("--rev").then_some(revision) })
+    Ok(Command::Hash { revision: revision(arguments)? })
 }
 
 pub(crate) fn bench(arguments: &Arguments) -> Result<Command, String> {

@@ -11,6 +11,8 @@ pub enum Command {
     Get {
         /// The key.
         key: Vec<u8>,
+        /// As of this revision instead of now.
+        revision: Option<u64>,
         /// Write the value's bytes alone.
         raw: bool,
     },
@@ -59,6 +61,8 @@ pub enum Command {
         limit: u32,
         /// Leave the values out.
         keys_only: bool,
+        /// As of this revision instead of now.
+        revision: Option<u64>,
     },
     /// `status`
     Status,

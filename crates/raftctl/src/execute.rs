@@ -55,7 +55,7 @@ impl Session {
 
     async fn answer(&self, command: Command) -> Result<Answer, Trouble> {
         match command {
-            Command::Get { key, raw } => self.get(key, raw).await,
+            Command::Get { key, revision, raw } => self.get(key, revision, raw).await,
             Command::Set { key, value: ValueSource::Given(value), if_absent } => self.set(key, value, if_absent).await,
             Command::Set { key, value: ValueSource::StandardInput, if_absent } => {
                 self.set(key, read_standard_input()?, if_absent).await
@@ -76,7 +76,17 @@ impl Session {
                 let written = self.client.increment(key, by).await?;
                 Ok(Answer::Incremented { value: written.result, revision: written.revision.0 })
             }
-            Command::Scan { prefix, from, limit, keys_only } => self.scan(prefix, from, limit, keys_only).await,
+            Command::Scan { prefix, from, limit, keys_only, revision } => {
+                let request = ScanRequest {
+                    prefix: prefix.into(),
+                    from: from.map(Bytes::from),
+                    limit,
+                    keys_only,
+                    consistency: self.reads,
+                    revision: revision.map(Revision),
+                };
+                self.scan(request).await
+            }
             Command::Status => self.status().await,
             Command::TransferLeadership { to } => {
                 let leadership = self.client.transfer_leadership(to).await?;
@@ -90,8 +100,11 @@ impl Session {
         }
     }
 
-    async fn get(&self, key: Vec<u8>, raw: bool) -> Result<Answer, Trouble> {
-        let got = self.client.get(key.clone(), self.reads).await?;
+    async fn get(&self, key: Vec<u8>, revision: Option<u64>, raw: bool) -> Result<Answer, Trouble> {
+        let got = match revision {
+            Some(revision) => self.client.get_at(key.clone(), Revision(revision)).await?,
+            None => self.client.get(key.clone(), self.reads).await?,
+        };
         let found = got.item.map(|item| Value {
             value: item.value.into(),
             create_revision: item.create_revision.0,
@@ -107,15 +120,9 @@ impl Session {
         Ok(Answer::Set { set: written.result, revision: written.revision.0 })
     }
 
-    async fn scan(
-        &self,
-        prefix: Vec<u8>,
-        from: Option<Vec<u8>>,
-        limit: u32,
-        keys_only: bool,
-    ) -> Result<Answer, Trouble> {
-        let (prefix, from) = (Bytes::from(prefix), from.map(Bytes::from));
-        let page = self.client.scan(ScanRequest { prefix, from, limit, keys_only, consistency: self.reads }).await?;
+    async fn scan(&self, request: ScanRequest) -> Result<Answer, Trouble> {
+        let keys_only = request.keys_only;
+        let page = self.client.scan(request).await?;
         let entry = |item: kv_store::Item| Entry {
             key: item.key.into(),
             value: (!keys_only).then(|| item.value.into()),

@@ -200,9 +200,15 @@ mod tests {
 
     #[test]
     fn a_flags_value_is_the_next_word_or_follows_equals() {
-        let wanted = Command::Scan { prefix: b"p".into(), from: Some(b"--x=1".into()), limit: 7, keys_only: false };
-        assert_eq!(parse("scan p --limit 7 --from --x=1"), Ok(wanted.clone()));
-        assert_eq!(parse("scan --from=--x=1 --limit=7 p"), Ok(wanted));
+        let wanted = Command::Scan {
+            prefix: b"p".into(),
+            from: Some(b"--x=1".into()),
+            limit: 7,
+            keys_only: false,
+            revision: Some(3),
+        };
+        assert_eq!(parse("scan p --limit 7 --from --x=1 --rev 3"), Ok(wanted.clone()));
+        assert_eq!(parse("scan --from=--x=1 --limit=7 --rev=3 p"), Ok(wanted));
     }
 
     #[test]
@@ -223,6 +229,8 @@ mod tests {
         usage("scan --limit 0", "from 1 to");
         usage("scan --limit x", "from 1 to");
         usage("hash --rev -1", "from 0 to");
+        usage("get k --rev now", "from 0 to");
+        usage("scan --rev", "--rev");
     }
 
     #[test]
@@ -256,7 +264,7 @@ mod tests {
         for line in ["txn x", "watch k", "lease list", "watch --prefix p"] {
             usage(line, "not in this version yet");
         }
-        for line in ["set k v --ttl 10s", "set k v --lease 1", "get k --rev 3", "scan --rev 3"] {
+        for line in ["set k v --ttl 10s", "set k v --lease 1"] {
             usage(line, "not in this version yet");
         }
     }

@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn later_words_are_flags_or_topics_of_help() {
-        assert_eq!(candidates("scan p --"), (7, vec!["--limit", "--from", "--keys"]));
+        assert_eq!(candidates("scan p --"), (7, vec!["--limit", "--from", "--keys", "--rev"]));
         assert_eq!(candidates("set k v --"), (8, vec!["--if-absent"]));
         assert_eq!(candidates("help st"), (5, vec!["status"]));
         assert_eq!(candidates("get k"), (4, vec![]));

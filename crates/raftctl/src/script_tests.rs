@@ -18,7 +18,7 @@ impl Pretend {
             Command::Get { key, .. } if key == b"broken" => {
                 Err(Failure { op: "get".into(), kind: FailureKind::Timeout, message: "..".into(), maybe_applied: None })
             }
-            Command::Get { key, raw } => {
+            Command::Get { key, raw, .. } => {
                 let found = self.0.get(&key).map(|value| Value {
                     value: value.clone(),
                     create_revision: 1,

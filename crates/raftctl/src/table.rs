@@ -74,18 +74,18 @@ impl FlagSpec {
 /// The most words a command may take where there is no other limit.
 const MANY: usize = 1_000;
 
-const REVISION_LATER: FlagSpec = FlagSpec::valued("--rev", "R", "read as of revision R").later();
+const REVISION: FlagSpec = FlagSpec::valued("--rev", "R", "read as of revision R; --read does not matter then");
 
 /// All commands, in the order of `help`.
 pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "get",
-        usage: "KEY [--raw]",
+        usage: "KEY [--rev R] [--raw]",
         summary: "print a key's value",
         words: (1, 1),
-        flags: &[FlagSpec::switch("--raw", "write the value's bytes alone, without a newline"), REVISION_LATER],
-        notes: "Exit code 1 if there is no such key.",
-        examples: &["get config/color", "get image --raw"],
+        flags: &[FlagSpec::switch("--raw", "write the value's bytes alone, without a newline"), REVISION],
+        notes: "Exit code 1 if there is no such key, or was none at revision R.",
+        examples: &["get config/color", "get config/color --rev 12", "get image --raw"],
         writes: false,
         build: Build::Now(build::get),
     },
@@ -139,17 +139,18 @@ pub const COMMANDS: &[CommandSpec] = &[
     },
     CommandSpec {
         name: "scan",
-        usage: "[PREFIX] [--limit N] [--from KEY] [--keys]",
+        usage: "[PREFIX] [--limit N] [--from KEY] [--rev R] [--keys]",
         summary: "list keys that begin with PREFIX, in order",
         words: (0, 1),
         flags: &[
             FlagSpec::valued("--limit", "N", "at most N keys (1,000 unless given)"),
             FlagSpec::valued("--from", "KEY", "begin at KEY, itself included"),
             FlagSpec::switch("--keys", "leave the values out"),
-            REVISION_LATER,
+            REVISION,
         ],
-        notes: "An answer is also cut at 1 MiB. `next` of a page is the `--from` of the one after it.",
-        examples: &["scan", "scan config/", "scan --keys --limit 10", "scan user/ --from user/500"],
+        notes: "An answer is also cut at 1 MiB. `next` of a page is the `--from` of the one after it; with the first page's \
+                `revision` as --rev, all pages are one view. As of a revision a page may end early, and go on at `next`.",
+        examples: &["scan", "scan config/", "scan --keys --limit 10", "scan user/ --from user/500 --rev 12"],
         writes: false,
         build: Build::Now(build::scan),
     },

@@ -55,6 +55,8 @@ pub struct ClientRequest {
 enum Wanted {
     /// Something in the store.
     Query(Query),
+    /// Something in the store as it was at a revision.
+    QueryAt(Query, Revision),
     /// Who the members are.
     Members,
 }
@@ -159,6 +161,18 @@ impl Service<KvMachine> for ClientService {
                     read(now, waiter, consistency, timeout, node);
                 }
             },
+            RequestBody::ReadAt { query, revision } => match self.check_query(&query) {
+                Err(error) => reply(&waiter, Err(error), node, replies),
+                // What was is the same on every node, so there is nobody to ask.
+                Ok(()) if revision <= node.machine().store().revision() => {
+                    let body = read_at(&query, revision, node);
+                    reply(&waiter, body, node, replies);
+                }
+                Ok(()) => {
+                    waiter.wanted = Some(Wanted::QueryAt(query, revision));
+                    node.read(waiter, deadline);
+                }
+            },
             RequestBody::NodeStatus => {
                 let status = node_status(node);
                 reply(&waiter, Ok(ResponseBody::NodeStatus(status)), node, replies);
@@ -203,6 +217,7 @@ impl Service<KvMachine> for ClientService {
             (Answer::ReadReady, Some(Wanted::Query(query))) => {
                 Ok(ResponseBody::Answer(node.machine().store().query(query)))
             }
+            (Answer::ReadReady, Some(Wanted::QueryAt(query, revision))) => read_at(query, *revision, node),
             (Answer::ReadReady, Some(Wanted::Members)) => Ok(ResponseBody::Members(members_body(node.members(), node))),
             (Answer::ReadReady, None) => unreachable!("only a read is answered as one"),
             (Answer::Failed(Failure::Timeout), Some(_)) if waiter.seen.is_some() => Err(behind(&waiter, node)),
@@ -210,6 +225,11 @@ impl Service<KvMachine> for ClientService {
         };
         reply(&waiter, body, node, replies);
     }
+}
+
+fn read_at(query: &Query, revision: Revision, node: &Node<'_>) -> Result<ResponseBody, RequestError> {
+    let answer = node.machine().store().query_at(query, revision);
+    answer.map(ResponseBody::Answer).map_err(|error| refusal(RequestErrorKind::Invalid, error.to_string()))
 }
 
 fn read(now: Instant, mut waiter: ClientRequest, consistency: Consistency, timeout: Duration, node: &mut Node<'_>) {

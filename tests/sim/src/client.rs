@@ -477,6 +477,7 @@ impl World {
         let (query, is_local) = match &call.request {
             Request::Read(query) => (query, false),
             Request::LocalRead(query) => (query, true),
+            Request::PastRead { query, .. } => return self.read_past(&call, query, answer),
             Request::Write(_) => return,
         };
         self.coverage.count(Count::Done);
@@ -513,6 +514,19 @@ impl World {
             }
         }
         self.client(client).last_was_done = true;
+    }
+
+    fn read_past(&mut self, call: &Call, query: &Query, answer: &kv_store::Answer) {
+        self.coverage.count(Count::Done);
+        self.coverage.count(Count::PastRead);
+        self.checkers.linearizable.dropped(&call.key);
+        let asked = call.past_revision();
+        let verdict = if answer.revision == asked {
+            RealTime::check_answer(&self.checkers.ledger, query, answer)
+        } else {
+            Err(format!("a read as of revision {asked} is answered as of {}", answer.revision))
+        };
+        self.judge_as("A read is the committed state at its revision", verdict);
     }
 
     /// No time is left, or no second try was wanted.
@@ -582,6 +596,16 @@ impl Client {
     }
 }
 
+impl Call {
+    /// As of which revision the past is read.
+    fn past_revision(&self) -> Revision {
+        match &self.request {
+            Request::PastRead { back, .. } => Revision(self.floor.0.saturating_sub(*back)),
+            Request::Write(_) | Request::Read(_) | Request::LocalRead(_) => self.floor,
+        }
+    }
+}
+
 fn client_number(client: usize) -> u32 {
     u32::try_from(client).unwrap_or(u32::MAX)
 }
@@ -596,6 +620,10 @@ fn encode(id: u64, call: &Call, newest: Revision, patience: Time) -> (Frame, boo
         (Request::LocalRead(query), _) => {
             let body =
                 RequestBody::Read { query: query.clone(), consistency: Consistency::LocalFrom { revision: newest } };
+            (body, Bytes::new(), false)
+        }
+        (Request::PastRead { query, .. }, _) => {
+            let body = RequestBody::ReadAt { query: query.clone(), revision: call.past_revision() };
             (body, Bytes::new(), false)
         }
         (Request::Write(_), envelope) => {

@@ -114,6 +114,7 @@ counts! {
     KeyRotated => "keys given up for a new one",
     ScanChecked => "scans compared with the reference",
     LocalRead => "local reads compared with the reference",
+    PastRead => "reads of the past compared with the reference",
     Linearized => "keys whose history is linearizable",
     TooHard => "keys whose history was too hard to judge",
     Converged => "runs that converged after healing",

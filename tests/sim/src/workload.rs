@@ -15,6 +15,13 @@ pub(crate) enum Request {
     Read(Query),
     /// A read of what one server has applied.
     LocalRead(Query),
+    /// A read as of so many revisions before the newest that anybody knew of when it began.
+    PastRead {
+        /// What to read.
+        query: Query,
+        /// How far back.
+        back: u64,
+    },
 }
 
 /// What a key is used for.
@@ -83,6 +90,12 @@ fn draw_read(random: &mut Random, key: &Bytes) -> Request {
             keys_only: false,
         }),
         2 | 3 => Request::LocalRead(Query::Get { key: key.clone() }),
+        4 => {
+            let back = random.pick(&[0, 0, 1, 10, 100, 1_000]);
+            let scan = Query::Scan { prefix: key.slice(..1), from: None, limit: 3, keys_only: false };
+            let query = if random.chance(500) { scan } else { Query::Get { key: key.clone() } };
+            Request::PastRead { query, back }
+        }
         _ => Request::Read(Query::Get { key: key.clone() }),
     }
 }

@@ -291,6 +291,10 @@ impl Shared {
                 ResponseBody::Written(state.store.apply(index, stamp, payload))
             }
             RequestBody::Read { query, consistency: _ } => ResponseBody::Answer(state.store.query(&query)),
+            RequestBody::ReadAt { query, revision } => match state.store.query_at(&query, revision) {
+                Ok(answer) => ResponseBody::Answer(answer),
+                Err(error) => return refusal(request.id, error.to_string()),
+            },
             RequestBody::NodeStatus => ResponseBody::NodeStatus(self.status(&state)),
             RequestBody::TransferLeadership { to } => {
                 ResponseBody::Leadership(Leadership { leader: to.unwrap_or(self.id), term: 2 })
@@ -325,4 +329,9 @@ impl Shared {
             members: self.members.lock().unwrap().clone(),
         }
     }
+}
+
+fn refusal(id: u64, message: String) -> Response {
+    let error = RequestError { kind: RequestErrorKind::Invalid, message, maybe_applied: false };
+    Response { id, leader: None, body: Err(error) }
 }

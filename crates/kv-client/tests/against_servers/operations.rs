@@ -92,20 +92,41 @@ async fn a_large_prefix_goes_in_pieces_and_pages_follow_each_other() {
         limit: 4_000,
         keys_only: true,
         consistency: Consistency::Linearizable,
+        revision: None,
     };
     let mut seen = Vec::new();
     loop {
         let page = client.scan(request.clone()).await.unwrap();
         seen.extend(page.items.into_iter().map(|item| item.key));
         let Some(next) = page.next else { break };
-        request.from = Some(next);
+        // The pages behind it are of the same state, whatever happens meanwhile.
+        request.from = Some(next.clone());
+        request.revision = Some(page.revision);
+        client.delete(next.clone()).await.unwrap();
+        client.set([&next[..], b"/new"].concat(), "v").await.unwrap();
     }
     assert_eq!(seen.len(), keys);
-    assert!(seen.is_sorted());
+    assert!(seen.is_sorted() && seen.iter().all(|key| !key.ends_with(b"/new")));
 
     assert_eq!(client.delete_prefix("p/").await.unwrap().result, keys as u64);
     assert_eq!(client.delete_prefix("p/").await.unwrap().result, 0);
     assert_eq!(cluster.state().store.key_count(), 0);
+}
+
+#[tokio::test]
+async fn the_past_is_read_as_it_was_and_the_future_is_refused() {
+    let cluster = Cluster::new(1);
+    let server = cluster.server(1).await;
+    let client = patient([server.address.as_str()]);
+    let first = client.set("k", "old").await.unwrap().revision;
+    let second = client.set("k", "new").await.unwrap().revision;
+    let then = client.get_at("k", first).await.unwrap();
+    assert_eq!((then.item.unwrap().value, then.revision), ("old".into(), first));
+    assert_eq!(client.get_at("k", second).await.unwrap().item.unwrap().value, "new");
+    assert_eq!(client.get_at("k", Revision(0)).await.unwrap().item, None);
+    let refused = client.get_at("k", Revision(second.0 + 1)).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
+    assert!(refused.to_string().contains("not reached yet"), "{refused}");
 }
 
 #[tokio::test]

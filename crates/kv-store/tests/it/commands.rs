@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kv_store::{
-    Command, Effect, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_KEYS_PER_COMMAND, MAX_VALUE_BYTES, NotAnInteger, Part,
-    Refusal, Revision, StateHash,
+    Command, Effect, Found, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_KEYS_LOOKED_AT, MAX_KEYS_PER_COMMAND, MAX_VALUE_BYTES,
+    NotAnInteger, Part, Query, Refusal, Revision, StateHash,
 };
 
 use crate::support::{Shop, bytes, done, envelope, header, set};
@@ -77,6 +77,27 @@ fn a_prefix_is_deleted_in_bounded_pieces_each_one_revision() {
     assert_eq!(shop.apply(delete()), done(base + 2, Effect::Deleted { keys: 0, more: false }));
     assert_eq!(shop.page("", None, 10, true), (vec!["l".into()], None), "tombstones cost a listing nothing");
     assert_eq!(shop.store.get_at(b"k000000", Revision(base)).unwrap().value, "v");
+}
+
+/// As of a revision a page passes over what came later, or had gone: over so much and no more.
+#[test]
+fn a_page_of_the_past_looks_at_a_bounded_number_of_keys() {
+    let mut shop = Shop::new();
+    shop.set("z", "old").unwrap();
+    let then = shop.store.revision();
+    for number in 0..=MAX_KEYS_LOOKED_AT {
+        shop.set(&format!("k{number:06}"), "later").unwrap();
+    }
+    let page = |from| {
+        let query = Query::Scan { prefix: bytes(""), from, limit: 10, keys_only: true };
+        match shop.store.query_at(&query, then).unwrap().found {
+            Found::Items { items, next } => (items.into_iter().map(|item| item.key).collect::<Vec<_>>(), next),
+            Found::Value(_) => panic!("a scan finds items"),
+        }
+    };
+    let next = bytes(&format!("k{MAX_KEYS_LOOKED_AT:06}"));
+    assert_eq!(page(None), (vec![], Some(next.clone())));
+    assert_eq!(page(Some(next)), (vec![bytes("z")], None));
 }
 
 #[test]

@@ -178,8 +178,10 @@ fn requests() {
     }
     golden.check("member_promote", &change(MemberChange::Promote { id: 300 }));
     golden.check("member_remove", &change(MemberChange::Remove { id: 300 }));
+    let get = Query::Get { key: bytes("key") };
+    golden.check("get_at", &request(RequestBody::ReadAt { query: get, revision: Revision(300) }));
     golden.end();
-    assert_variants::<RequestBody>(7);
+    assert_variants::<RequestBody>(8);
     assert_variants::<MemberChange>(3);
     assert_variants::<Query>(2);
     assert_variants::<Consistency>(4);

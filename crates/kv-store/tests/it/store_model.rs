@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kv_store::{Command, Effect, Found, Item, KvStore, Limits, NotAnInteger, Query, Refusal, Revision, Stamp};
+use kv_store::{
+    Answer, Command, Effect, Found, Item, KvStore, Limits, NotAnInteger, NotReached, Query, Refusal, Revision, Stamp,
+};
 use proptest::prelude::*;
 
 use crate::support::{Reply, bytes, done, envelope, header};
@@ -141,10 +143,19 @@ fn item((key, row): (&String, &Row)) -> Item {
 
 /// All pages of `limit` items, one after the other.
 fn read_all(store: &KvStore, prefix: &str, limit: u32) -> Vec<Item> {
+    read_pages(prefix, limit, |query| store.query(&query))
+}
+
+/// The same as of a revision.
+fn read_all_at(store: &KvStore, prefix: &str, limit: u32, revision: Revision) -> Vec<Item> {
+    read_pages(prefix, limit, |query| store.query_at(&query, revision).unwrap())
+}
+
+fn read_pages(prefix: &str, limit: u32, read: impl Fn(Query) -> Answer) -> Vec<Item> {
     let mut all = Vec::new();
     let mut from = None;
     loop {
-        match store.query(&Query::Scan { prefix: bytes(prefix), from, limit, keys_only: false }).found {
+        match read(Query::Scan { prefix: bytes(prefix), from, limit, keys_only: false }).found {
             Found::Value(_) => panic!("a scan finds items"),
             Found::Items { items, next } => {
                 assert!(items.len() <= limit as usize && (next.is_none() || items.len() == limit as usize));
@@ -196,8 +207,15 @@ proptest! {
         for (revision, table) in (0..).zip(&model.tables) {
             for key in ["a", "b", "aa", "ab", "ba", "bb", "aab", "bba", "c"] {
                 let expected = table.get_key_value(key).map(item);
-                prop_assert_eq!(store.get_at(key.as_bytes(), Revision(revision)), expected, "{} at {}", key, revision);
+                prop_assert_eq!(store.get_at(key.as_bytes(), Revision(revision)), expected.clone(), "{} at {}", key, revision);
+                let answer = store.query_at(&Query::Get { key: bytes(key) }, Revision(revision)).unwrap();
+                prop_assert_eq!(answer, Answer { revision: Revision(revision), found: Found::Value(expected) });
             }
+            let then = table.iter().filter(|(key, _)| key.starts_with(&prefix)).map(item).collect::<Vec<_>>();
+            prop_assert_eq!(read_all_at(&store, &prefix, limit, Revision(revision)), then, "at {}", revision);
         }
+        let (asked, current) = (store.revision().next(), store.revision());
+        let to_come = store.query_at(&Query::Get { key: bytes("a") }, asked);
+        prop_assert_eq!(to_come, Err(NotReached { asked, current }));
     }
 }
