@@ -153,7 +153,8 @@ fn raftctl_codes_of_a_running_cluster() {
         &["leader", "transfer", "x"],
         &["leader", "frobnicate"],
         &["set", "k", "v", "--ttl", "1s"],
-        &["get", "k", "--rev", "1"],
+        &["get", "k", "--rev", "999999"],
+        &["get", "k", "--rev", "-1"],
     ] {
         let answer = ctl.run(words);
         assert_eq!((answer.code, &answer.json()["error"]), (2, &json!("usage")), "{words:?}: {answer:?}");
