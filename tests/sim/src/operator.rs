@@ -98,11 +98,11 @@ impl World {
     /// The longest that a transfer takes between servers that have nothing to catch up with: the word, two votes, each
     /// from a disk that may be busy with something else, and the new leader's first entry. With half of that to spare.
     pub(crate) fn longest_transfer(&self) -> Time {
-        3 * self.longest_chunk()
+        3 * self.longest_exchange()
     }
 
-    /// How long a chunk of a snapshot takes at most: there, to the disk, and back.
-    pub(crate) fn longest_chunk(&self) -> Time {
+    /// How long a message takes at most: there, to the disk, and its answer back.
+    pub(crate) fn longest_exchange(&self) -> Time {
         let settings = &self.scenario.settings;
         let way = settings.latency + settings.jitter + settings.turn;
         2 * way + 2 * (settings.disk_latency + settings.disk_jitter)

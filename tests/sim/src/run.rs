@@ -29,14 +29,19 @@ pub(crate) struct Ended {
     pub(crate) lines: Vec<String>,
 }
 
-/// How long the cluster may take to agree once all faults have ended: ten of its longest election timeouts, the time that
-/// connections and restarts take besides, and a snapshot that goes chunk by chunk over a slow link.
-fn patience(world: &World) -> Time {
+/// How long an election or an operation may take once all faults have ended: ten of the longest election timeouts, and the
+/// time that connections and restarts take besides.
+fn patience(scenario: &Scenario) -> Time {
+    20 * scenario.settings.election_timeout_ms * MILLIS + 5 * SECONDS
+}
+
+/// How long the cluster may take to agree: the same, and a snapshot that goes chunk by chunk over a slow link.
+fn patience_to_agree(world: &World) -> Time {
     let settings = &world.scenario.settings;
     let chunks = world.largest_snapshot.div_ceil(settings.snapshot_chunk_bytes as u64);
     // One thread of the leader reads the chunks for all.
     let turn = world.nodes.len() as u64 * (settings.disk_latency + settings.disk_jitter);
-    20 * settings.election_timeout_ms * MILLIS + 5 * SECONDS + chunks * (world.longest_chunk() + turn)
+    patience(&world.scenario) + chunks * (world.longest_exchange() + turn)
 }
 
 /// How long clients may take for what they had left to do.
@@ -92,7 +97,7 @@ fn play_phases(world: &mut World) {
 /// All faults are over, and nobody asks for anything: the servers must come to agree.
 fn converge(world: &mut World) {
     let begin = world.now;
-    let limit = begin + patience(world);
+    let limit = begin + patience_to_agree(world);
     let step = (world.scenario.settings.election_timeout_ms * MILLIS / 2).max(50 * MILLIS);
     loop {
         world.run_until(world.now + step);
@@ -140,7 +145,7 @@ fn serve(world: &mut World) {
             if world.violation.is_some() {
                 return;
             }
-            let end = world.now + patience(world);
+            let end = world.now + patience(&world.scenario);
             world.begin(0, request, key.clone(), end - world.now, false, Some(node));
             while world.now < end
                 && world.clients.first().is_some_and(|client| !client.is_idle())
@@ -168,7 +173,7 @@ fn hand_around(world: &mut World) {
     let round: Vec<usize> = sound.iter().copied().chain(lost).collect();
     for (place, &to) in round.iter().enumerate() {
         let Some(&asked) = sound.get(place % sound.len()) else { return };
-        let end = world.now + patience(world);
+        let end = world.now + patience(&world.scenario);
         world.ask_for_transfer(asked, Some(to), end - world.now);
         while world.now < end && world.operator.answer.is_none() && world.violation.is_none() {
             world.run_until(world.now + 20 * MILLIS);
@@ -204,7 +209,7 @@ fn deafen_leader(world: &mut World) {
     for other in (0..world.nodes.len()).filter(|&other| other != leader) {
         world.network.cut(other, leader);
     }
-    let limit = world.now + patience(world);
+    let limit = world.now + patience(&world.scenario);
     while world.violation.is_none() && world.leader().is_none_or(|now| now == leader) {
         if world.now >= limit {
             let what = format!("n{} hears nobody, and no other leads", leader + 1);
