@@ -80,6 +80,7 @@ impl Votes {
         }
         if granted >= majority(total) {
             Tally::Won
+        // Where nobody votes nothing is decided.
         } else if refused > 0 && total - refused < majority(total) {
             Tally::Lost
         } else {
