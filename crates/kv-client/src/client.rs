@@ -38,10 +38,18 @@ pub(crate) struct Shared {
     random: Mutex<Random>,
 }
 
+/// Which state a read is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum When {
+    /// The present one.
+    Now(Consistency),
+    /// That right after a revision.
+    At(Revision),
+}
+
 /// What an operation asks.
 enum Ask {
-    Read { query: Query, consistency: Consistency },
-    ReadAt { query: Query, revision: Revision },
+    Read { query: Query, when: When },
     Write(Write),
     Transfer { to: Option<u64> },
     Members,
@@ -53,7 +61,7 @@ impl Ask {
     const fn changes_something(&self) -> bool {
         match self {
             Self::Write(_) | Self::Transfer { .. } | Self::ChangeMembers { .. } => true,
-            Self::Read { .. } | Self::ReadAt { .. } | Self::Members => false,
+            Self::Read { .. } | Self::Members => false,
         }
     }
 
@@ -130,20 +138,9 @@ impl Client {
         }
     }
 
-    pub(crate) async fn read(&self, query: Query, consistency: Consistency) -> Result<Answer, Error> {
-        let mut call = self.new_call();
-        match self.shared.carry(&mut Ask::Read { query, consistency }, &mut call).await? {
-            ResponseBody::Answer(answer) => Ok(answer),
-            ResponseBody::Written(_)
-            | ResponseBody::NodeStatus(_)
-            | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_)
-            | ResponseBody::Members(_) => Err(unexpected()),
-        }
-    }
-
-    pub(crate) async fn read_at(&self, query: Query, revision: Revision) -> Result<Answer, Error> {
-        match self.shared.carry(&mut Ask::ReadAt { query, revision }, &mut self.new_call()).await? {
+    /// Reads the present, as fresh as `consistency` says, or the past.
+    pub(crate) async fn read(&self, query: Query, when: When) -> Result<Answer, Error> {
+        match self.shared.carry(&mut Ask::Read { query, when }, &mut self.new_call()).await? {
             ResponseBody::Answer(answer) => Ok(answer),
             ResponseBody::Written(_)
             | ResponseBody::NodeStatus(_)
@@ -226,11 +223,10 @@ impl Shared {
     fn address_for(&self, ask: &Ask) -> String {
         let routing = self.routing();
         match ask {
-            Ask::Read { consistency: Consistency::Local | Consistency::LocalFrom { .. }, .. } => {
+            Ask::Read { when: When::Now(Consistency::Local | Consistency::LocalFrom { .. }), .. } => {
                 routing.first().to_owned()
             }
-            Ask::Read { consistency: Consistency::Linearizable | Consistency::Lease, .. }
-            | Ask::ReadAt { .. }
+            Ask::Read { when: When::Now(Consistency::Linearizable | Consistency::Lease) | When::At(_), .. }
             | Ask::Write(_)
             | Ask::Transfer { .. }
             | Ask::Members
@@ -297,12 +293,13 @@ impl Shared {
     /// What goes over the wire. A write is sealed once, at its first attempt: the bytes of a retry are the same.
     fn request(&self, ask: &mut Ask, call: &Call) -> Result<(RequestBody, Bytes), Error> {
         match ask {
-            Ask::Read { query, consistency } => {
-                let consistency = self.not_behind(*consistency);
-                Ok((RequestBody::Read { query: query.clone(), consistency }, Bytes::new()))
-            }
-            Ask::ReadAt { query, revision } => {
-                Ok((RequestBody::ReadAt { query: query.clone(), revision: *revision }, Bytes::new()))
+            Ask::Read { query, when } => {
+                let query = query.clone();
+                let body = match *when {
+                    When::Now(consistency) => RequestBody::Read { query, consistency: self.not_behind(consistency) },
+                    When::At(revision) => RequestBody::ReadAt { query, revision },
+                };
+                Ok((body, Bytes::new()))
             }
             Ask::Members => Ok((RequestBody::Members, Bytes::new())),
             Ask::ChangeMembers { change } => Ok((RequestBody::ChangeMembers { change: change.clone() }, Bytes::new())),

@@ -5,7 +5,7 @@ use kv_store::api::{Consistency, Leadership, MemberChange, Members};
 use kv_store::{Command, Effect, Found, Item, Outcome, Query, Revision};
 
 use crate::call::Call;
-use crate::client::{Client, unexpected};
+use crate::client::{Client, When, unexpected};
 use crate::error::Error;
 
 /// What a write did, with the store's revision after it (the current one, if it changed nothing).
@@ -61,11 +61,7 @@ impl Client {
     /// Reads one key. With [`Consistency::Local`] the first endpoint alone is asked, and shows at least what this client and
     /// its clones have seen.
     pub async fn get(&self, key: impl Into<Bytes>, consistency: Consistency) -> Result<Got, Error> {
-        let answer = self.read(Query::Get { key: key.into() }, consistency).await?;
-        match answer.found {
-            Found::Value(item) => Ok(Got { item, revision: answer.revision }),
-            Found::Items { .. } => Err(unexpected()),
-        }
+        self.get_when(key.into(), When::Now(consistency)).await
     }
 
     /// Reads one key as it was at `revision`. Any node that has come so far answers, without the others.
@@ -73,7 +69,11 @@ impl Client {
     /// # Errors
     /// [`crate::ErrorKind::Invalid`] for a revision that is still to come.
     pub async fn get_at(&self, key: impl Into<Bytes>, revision: Revision) -> Result<Got, Error> {
-        let answer = self.read_at(Query::Get { key: key.into() }, revision).await?;
+        self.get_when(key.into(), When::At(revision)).await
+    }
+
+    async fn get_when(&self, key: Bytes, when: When) -> Result<Got, Error> {
+        let answer = self.read(Query::Get { key }, when).await?;
         match answer.found {
             Found::Value(item) => Ok(Got { item, revision: answer.revision }),
             Found::Items { .. } => Err(unexpected()),
@@ -153,11 +153,8 @@ impl Client {
     /// Lists one page of keys. The page after it begins at [`Page::next`].
     pub async fn scan(&self, request: ScanRequest) -> Result<Page, Error> {
         let ScanRequest { prefix, from, limit, keys_only, consistency, revision } = request;
-        let query = Query::Scan { prefix, from, limit, keys_only };
-        let answer = match revision {
-            Some(revision) => self.read_at(query, revision).await?,
-            None => self.read(query, consistency).await?,
-        };
+        let when = revision.map_or(When::Now(consistency), When::At);
+        let answer = self.read(Query::Scan { prefix, from, limit, keys_only }, when).await?;
         match answer.found {
             Found::Items { items, next } => Ok(Page { items, next, revision: answer.revision }),
             Found::Value(_) => Err(unexpected()),

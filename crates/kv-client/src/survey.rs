@@ -8,7 +8,7 @@ use kv_store::{Query, Revision, StateHash};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use crate::client::Client;
+use crate::client::{Client, When};
 use crate::error::{Error, ErrorKind};
 
 /// The longest a node is waited for in a round of questions; half the time-out, if that is shorter.
@@ -123,7 +123,7 @@ impl Client {
 
     async fn current_revision(&self) -> Result<Revision, Error> {
         let anything = Query::Scan { prefix: bytes::Bytes::new(), from: None, limit: 1, keys_only: true };
-        Ok(self.read(anything, Consistency::Linearizable).await?.revision)
+        Ok(self.read(anything, When::Now(Consistency::Linearizable)).await?.revision)
     }
 
     /// One node's hash at `revision`, as soon as it has come so far.
