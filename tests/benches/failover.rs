@@ -8,13 +8,10 @@
 //! Prints, for one writer and for many, the median, the quartiles and the range of each kind, and how many kills stalled
 //! writes for longer than two maximum election timeouts.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kv_client::{Client, ClientConfig};
 use raftd_tests::Cluster;
-use tokio::task::JoinSet;
+use raftd_tests::stalls::{Writers, summary};
 
 /// How often a leader is killed.
 const KILLS: usize = 40;
@@ -24,14 +21,6 @@ const WINDOW: Duration = Duration::from_millis(1_500);
 const GOAL: Duration = Duration::from_millis(600);
 /// How many writers there are, in one measurement after the other.
 const WRITERS: [usize; 2] = [1, 64];
-
-/// What the writers share: the longest write of the window, in nanoseconds.
-#[derive(Default)]
-struct Window {
-    longest_ns: AtomicU64,
-    writes: AtomicU64,
-    is_over: AtomicBool,
-}
 
 fn main() -> anyhow::Result<()> {
     // `cargo test --benches` runs every bench with this flag, to see that it starts; measuring would only take time.
@@ -47,21 +36,21 @@ fn main() -> anyhow::Result<()> {
 
 fn measure(cluster: &mut Cluster, writers: usize) -> anyhow::Result<()> {
     let endpoints: Vec<String> = cluster.ids().into_iter().map(|id| cluster.address(id)).collect();
-    let window = Arc::new(Window::default());
+    let running = Writers::default();
     let (mut killed, mut started) = (Vec::new(), Vec::new());
     std::thread::scope(|scope| {
         // The writers have a thread of their own: to start a server is to wait for it.
-        let writing = scope.spawn(|| write_all(&endpoints, writers, &window));
+        let writing = scope.spawn(|| write_all(&endpoints, writers, &running));
         for _ in 0..KILLS {
             let leader = cluster.leader();
-            killed.push(in_window(&window, || cluster.node(leader).kill()));
-            started.push(in_window(&window, || cluster.node(leader).start()));
+            killed.push(in_window(&running, || cluster.node(leader).kill()));
+            started.push(in_window(&running, || cluster.node(leader).start()));
             wait_until_applied(cluster, leader);
         }
-        window.is_over.store(true, Ordering::Relaxed);
+        running.stop();
         writing.join().expect("a writer that fails says so")
     })?;
-    let writes = window.writes.load(Ordering::Relaxed);
+    let writes = running.count();
     let late = killed.iter().filter(|stall| **stall > GOAL).count();
     println!("{writers} writers, {writes} writes, none failed; {late} of {KILLS} kills stalled them for over {GOAL:?}");
     println!("    longest write after a leader was killed:   {}", summary(&mut killed));
@@ -70,12 +59,8 @@ fn measure(cluster: &mut Cluster, writers: usize) -> anyhow::Result<()> {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn write_all(endpoints: &[String], writers: usize, window: &Arc<Window>) -> anyhow::Result<()> {
-    let mut writing = JoinSet::new();
-    for writer in 0..writers {
-        let client = Client::connect(ClientConfig::new(endpoints))?;
-        writing.spawn(write(client, writer, Arc::clone(window)));
-    }
+async fn write_all(endpoints: &[String], writers: usize, running: &Writers) -> anyhow::Result<()> {
+    let mut writing = running.spawn(endpoints, writers)?;
     while let Some(ended) = writing.join_next().await {
         ended??;
     }
@@ -96,37 +81,15 @@ fn wait_until_applied(cluster: &Cluster, id: u64) {
 }
 
 /// Does it, and returns the longest write of the window that began with it.
-fn in_window(window: &Window, what: impl FnOnce()) -> Duration {
+fn in_window(running: &Writers, what: impl FnOnce()) -> Duration {
     let begun = Instant::now();
-    window.longest_ns.store(0, Ordering::Relaxed);
+    running.begin_window();
     what();
     wait(WINDOW.saturating_sub(begun.elapsed()));
-    Duration::from_nanos(window.longest_ns.load(Ordering::Relaxed))
+    running.longest()
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn wait(time: Duration) {
     tokio::time::sleep(time).await;
-}
-
-/// Writes until it is over, and notes how long each write took.
-async fn write(client: Client, writer: usize, window: Arc<Window>) -> Result<(), kv_client::Error> {
-    while !window.is_over.load(Ordering::Relaxed) {
-        let begun = Instant::now();
-        client.set(format!("writer/{writer:04}"), vec![b'v'; 128]).await?;
-        let took = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        window.longest_ns.fetch_max(took, Ordering::Relaxed);
-        window.writes.fetch_add(1, Ordering::Relaxed);
-    }
-    Ok(())
-}
-
-/// Median, quartiles and range, in milliseconds.
-fn summary(samples: &mut [Duration]) -> String {
-    samples.sort_unstable();
-    let at = |share: usize| {
-        let place = (samples.len() * share / 100).min(samples.len().saturating_sub(1));
-        samples.get(place).copied().unwrap_or_default().as_secs_f64() * 1e3
-    };
-    format!("median {:.1} ms, quartiles {:.1} and {:.1}, range {:.1} to {:.1}", at(50), at(25), at(75), at(0), at(100))
 }

@@ -12,6 +12,7 @@ pub mod node;
 pub mod ports;
 pub mod programs;
 pub mod stalled;
+pub mod stalls;
 pub mod workspace;
 
 pub use cluster::Cluster;
