@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cluster_basics;
+mod data_model;
 mod evil_frames;
 mod exit_codes;
 mod full_disk;

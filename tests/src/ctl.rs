@@ -138,9 +138,18 @@ impl Script {
     pub fn ask(&mut self, line: &str) -> Value {
         let input = self.input.as_mut().expect("only `finish` closes the input");
         input.write_all(format!("{line}\n").as_bytes()).expect("the script takes commands until its input ends");
+        self.next()
+    }
+
+    /// Reads one more line, of a command that answers with many.
+    ///
+    /// # Panics
+    /// As [`Self::ask`].
+    #[expect(clippy::should_implement_trait, reason = "a script is no iterator: it never knows whether there is more")]
+    pub fn next(&mut self) -> Value {
         let mut answer = String::new();
         self.output.read_line(&mut answer).expect("answers are UTF-8");
-        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error} in the answer to {line:?}: {answer:?}"))
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error} in the answer {answer:?}"))
     }
 
     /// Ends the input and returns the exit code.

@@ -21,6 +21,11 @@ impl Random {
         Self(Pcg64Mcg::new(seed))
     }
 
+    /// A number below `limit`, which is not 0.
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.0.next_u64() % limit as u64).unwrap_or(0)
+    }
+
     /// A number from half of `most` to `most`.
     fn upper_half(&mut self, most: u64) -> u64 {
         let half = most / 2;

@@ -154,7 +154,8 @@ impl Call {
                 | ResponseBody::NodeStatus(_)
                 | ResponseBody::StateHash { .. }
                 | ResponseBody::Leadership(_)
-                | ResponseBody::Members(_)),
+                | ResponseBody::Members(_)
+                | ResponseBody::Unwatched),
             ) => Next::Done(body),
             Err(error) => {
                 self.in_doubt = before || error.maybe_applied;
@@ -184,6 +185,7 @@ impl Call {
             RequestErrorKind::TooLarge => failed(ErrorKind::TooLarge, error, self.in_doubt),
             RequestErrorKind::Invalid => failed(ErrorKind::Invalid, error, self.in_doubt),
             RequestErrorKind::Conflict => failed(ErrorKind::Conflict, error, self.in_doubt),
+            RequestErrorKind::Compacted { oldest } => Next::Failed(Error::compacted(error.message, oldest)),
             RequestErrorKind::NotElected => failed(ErrorKind::Timeout, error, self.in_doubt),
             // Or a newer server's reason; its own word on the doubt holds.
             RequestErrorKind::NoSuccessor | RequestErrorKind::NotReady | _ => {
@@ -204,8 +206,12 @@ impl Call {
             // An earlier attempt may still be on its way, and find room.
             Refusal::Overloaded { .. } => failed(ErrorKind::Overloaded, before),
             Refusal::WrongType(_) => failed(ErrorKind::WrongType, false),
-            Refusal::TooLarge { .. } => failed(ErrorKind::TooLarge, false),
-            Refusal::EmptyKey => failed(ErrorKind::Invalid, false),
+            Refusal::TooLarge { .. } | Refusal::TooManyOperations { .. } | Refusal::AnswerTooLarge => {
+                failed(ErrorKind::TooLarge, false)
+            }
+            Refusal::EmptyKey | Refusal::TtlOutOfRange => failed(ErrorKind::Invalid, false),
+            Refusal::NoSuchLease { .. } => failed(ErrorKind::NoSuchLease, false),
+            Refusal::NoSpace { .. } => failed(ErrorKind::NoSpace, false),
             Refusal::Unreadable => failed(ErrorKind::Server, false),
             _ => failed(ErrorKind::Server, before),
         }

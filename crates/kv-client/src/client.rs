@@ -1,5 +1,7 @@
 //! The client: what it keeps between operations, and the loop that carries one operation through.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "what was not asked for is unexpected, in later versions too")]
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -105,23 +107,14 @@ impl Client {
         let body = self.shared.carry(&mut Ask::Write(Write { command, sealed: None }), call).await?;
         match body {
             ResponseBody::Written(Ok(outcome)) => Ok(outcome),
-            ResponseBody::Written(Err(_))
-            | ResponseBody::Answer(_)
-            | ResponseBody::NodeStatus(_)
-            | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_)
-            | ResponseBody::Members(_) => Err(unexpected().in_doubt(true)),
+            other => Err(unexpected(&other).in_doubt(true)),
         }
     }
 
     pub(crate) async fn ask_for_leader(&self, to: Option<u64>) -> Result<Leadership, Error> {
         match self.shared.carry(&mut Ask::Transfer { to }, &mut self.new_call()).await? {
             ResponseBody::Leadership(leadership) => Ok(leadership),
-            ResponseBody::Written(_)
-            | ResponseBody::Answer(_)
-            | ResponseBody::NodeStatus(_)
-            | ResponseBody::StateHash { .. }
-            | ResponseBody::Members(_) => Err(unexpected().in_doubt(true)),
+            other => Err(unexpected(&other).in_doubt(true)),
         }
     }
 
@@ -130,11 +123,7 @@ impl Client {
         let mut ask = change.map_or(Ask::Members, |change| Ask::ChangeMembers { change });
         match self.shared.carry(&mut ask, &mut self.new_call()).await? {
             ResponseBody::Members(members) => Ok(members),
-            ResponseBody::Written(_)
-            | ResponseBody::Answer(_)
-            | ResponseBody::NodeStatus(_)
-            | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_) => Err(unexpected().in_doubt(changes)),
+            other => Err(unexpected(&other).in_doubt(changes)),
         }
     }
 
@@ -142,11 +131,7 @@ impl Client {
     pub(crate) async fn read(&self, query: Query, when: When) -> Result<Answer, Error> {
         match self.shared.carry(&mut Ask::Read { query, when }, &mut self.new_call()).await? {
             ResponseBody::Answer(answer) => Ok(answer),
-            ResponseBody::Written(_)
-            | ResponseBody::NodeStatus(_)
-            | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_)
-            | ResponseBody::Members(_) => Err(unexpected()),
+            other => Err(unexpected(&other)),
         }
     }
 
@@ -159,7 +144,8 @@ impl Client {
 }
 
 /// The server's answer is of another kind than the question.
-pub(crate) fn unexpected() -> Error {
+pub(crate) fn unexpected(answer: &impl std::fmt::Debug) -> Error {
+    tracing::debug!(?answer, "not what was asked");
     Error::new(
         ErrorKind::Server,
         "the server answered another question than was asked; are its version and ours apart?",
@@ -234,6 +220,13 @@ impl Shared {
         }
     }
 
+    /// The endpoints, from any of them on: watches are told by all nodes alike, and the leader has enough to do.
+    pub(crate) fn endpoints_in_any_order(&self) -> impl Iterator<Item = &String> {
+        let endpoints = &self.config.endpoints;
+        let first = self.random.lock().unwrap_or_else(PoisonError::into_inner).below(endpoints.len());
+        endpoints.iter().cycle().skip(first)
+    }
+
     /// A local read of a client that has seen something must not show less.
     fn not_behind(&self, consistency: Consistency) -> Consistency {
         let seen = Revision(self.seen.load(Ordering::Acquire));
@@ -253,7 +246,8 @@ impl Shared {
             ResponseBody::Written(Err(_))
             | ResponseBody::NodeStatus(_)
             | ResponseBody::StateHash { .. }
-            | ResponseBody::Leadership(_) => return,
+            | ResponseBody::Leadership(_)
+            | ResponseBody::Unwatched => return,
         };
         self.seen.fetch_max(revision.0, Ordering::AcqRel);
     }

@@ -1,5 +1,7 @@
 //! What can go wrong, and what the caller may conclude from it.
 
+use kv_store::Revision;
+
 /// The class of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -11,7 +13,7 @@ pub enum ErrorKind {
     Unavailable,
     /// A limit of the servers is reached; later it may succeed.
     Overloaded,
-    /// The servers' disks are full; once somebody has freed some space it may succeed.
+    /// The servers' disks are full, or the keys cost as much as they may; once somebody has freed some space it may succeed.
     NoSpace,
     /// The servers have forgotten the session, and with it whether an earlier try was applied (rule 8).
     SessionExpired,
@@ -21,6 +23,10 @@ pub enum ErrorKind {
     WrongType,
     /// Another change of the same kind is under way; later it may succeed.
     Conflict,
+    /// The revision asked for is forgotten; [`Error::oldest`] names the oldest that is not.
+    Compacted,
+    /// There is no such lease, or it has come to its end.
+    NoSuchLease,
     /// The request or the configuration makes no sense.
     Invalid,
     /// The server answered something else than it should.
@@ -37,15 +43,26 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     maybe_applied: bool,
+    oldest: Option<Revision>,
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), maybe_applied: false }
+        Self { kind, message: message.into(), maybe_applied: false, oldest: None }
     }
 
     pub(crate) fn in_doubt(self, maybe_applied: bool) -> Self {
         Self { maybe_applied, ..self }
+    }
+
+    pub(crate) fn compacted(message: impl Into<String>, oldest: Revision) -> Self {
+        Self { oldest: Some(oldest), ..Self::new(ErrorKind::Compacted, message) }
+    }
+
+    /// The oldest revision that can be read or watched from, where the one asked for is compacted.
+    #[must_use]
+    pub const fn oldest(&self) -> Option<Revision> {
+        self.oldest
     }
 
     /// The class.
@@ -72,7 +89,12 @@ impl Error {
             | ErrorKind::NoSpace
             | ErrorKind::Conflict
             | ErrorKind::SessionExpired => !self.maybe_applied,
-            ErrorKind::TooLarge | ErrorKind::WrongType | ErrorKind::Invalid | ErrorKind::Server => false,
+            ErrorKind::TooLarge
+            | ErrorKind::WrongType
+            | ErrorKind::Compacted
+            | ErrorKind::NoSuchLease
+            | ErrorKind::Invalid
+            | ErrorKind::Server => false,
         }
     }
 }

@@ -24,6 +24,7 @@
 //! | module | decides |
 //! |---|---|
 //! | `operations`, `survey` | what can be asked |
+//! | `watch` | how changes are followed from node to node |
 //! | `client` | the loop of attempts of one operation |
 //! | `call` | what an attempt's end means: done, failed, again, anew; and what is in doubt |
 //! | `session` | which place a write has, and when a session is left behind |
@@ -46,10 +47,18 @@ mod pool;
 mod routing;
 mod session;
 mod survey;
+mod watch;
 
 pub use client::Client;
 pub use config::{ClientConfig, MAX_IN_FLIGHT};
 pub use error::{Error, ErrorKind};
-pub use kv_store::api::{Consistency, LeaderChange, Leadership, MemberChange, Members, NodeStatus};
-pub use operations::{Got, Page, ScanRequest, Written};
+pub use kv_store::api::{
+    Consistency, LeaderChange, Leadership, MemberChange, Members, NodeStatus, WatchEvent, WatchTarget,
+};
+pub use kv_store::{
+    Comparison, Item, LeaseChoice, LeaseId, LeaseInfo, Operation, OperationResult, Relation, Revision, Test,
+    Transaction,
+};
+pub use operations::{Got, Lease, Leases, Page, ScanRequest, SetOptions, Transacted, Written};
 pub use survey::{ClusterStatus, HashReport, NodeReport};
+pub use watch::{Notice, Watch, WatchRequest};

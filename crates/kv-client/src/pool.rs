@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use kv_store::Stamp;
 use raft_net::{Hello, Role, Welcome};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::clock::ClusterClock;
+use crate::config::MAX_FRAME_BYTES;
 use crate::connection::Connection;
 
 /// The most servers a client keeps connections to; the seeds, the leader and all members fit.
@@ -60,10 +63,25 @@ impl Pool {
         timeout_at(until, opening).await.unwrap_or_else(|_| Err(format!("{address} did not answer within {limit:?}")))
     }
 
+    /// A connection of its own, opened within `limit`, and what has come on it already.
+    ///
+    /// # Errors
+    /// Says why there is none.
+    pub(crate) async fn open_stream(&self, address: &str, limit: Duration) -> Result<(TcpStream, BytesMut), String> {
+        let opened = raft_net::connect(address, &self.hello(), limit, MAX_FRAME_BYTES).await;
+        let (framed, welcome) = opened.map_err(|error| error.to_string())?;
+        self.learn(address, &welcome)?;
+        let parts = framed.into_parts();
+        Ok((parts.io, parts.read_buf))
+    }
+
+    fn hello(&self) -> Hello {
+        Hello { versions: raft_net::PROTOCOL_VERSIONS, cluster: self.told().cluster, role: Role::Client }
+    }
+
     async fn open(&self, address: &str, limit: Duration) -> Result<(Arc<Connection>, Option<String>), String> {
-        let hello = Hello { versions: raft_net::PROTOCOL_VERSIONS, cluster: self.told().cluster, role: Role::Client };
         let (connection, welcome) =
-            Connection::open(address, &hello, limit).await.map_err(|error| error.to_string())?;
+            Connection::open(address, &self.hello(), limit).await.map_err(|error| error.to_string())?;
         self.learn(address, &welcome)?;
         Ok((connection, welcome.leader.map(|(_, address)| address)))
     }

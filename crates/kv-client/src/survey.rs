@@ -152,7 +152,8 @@ impl Client {
                 | ResponseBody::Answer(_)
                 | ResponseBody::StateHash { .. }
                 | ResponseBody::Leadership(_)
-                | ResponseBody::Members(_),
+                | ResponseBody::Members(_)
+                | ResponseBody::Unwatched,
             )
             | Err(_) => false,
         }
@@ -181,7 +182,8 @@ impl Client {
                         | ResponseBody::Answer(_)
                         | ResponseBody::StateHash { .. }
                         | ResponseBody::Leadership(_)
-                        | ResponseBody::Members(_),
+                        | ResponseBody::Members(_)
+                        | ResponseBody::Unwatched,
                     ),
                 )) => answers.problems.push(format!("{address} answered another question")),
                 Ok((_, Err(problem))) => answers.problems.push(problem),

@@ -3,6 +3,7 @@
 //!
 //! A wire format (rule 11): variants are only ever appended.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::command::{Outcome, Refusal};
@@ -59,6 +60,73 @@ pub enum RequestBody {
         /// As of when.
         revision: Revision,
     },
+    /// Be told of changes, from now on or from a revision on, in [`Push`]es, until the answer says why no more come. Any
+    /// node does that from its own history.
+    Watch {
+        /// Whose changes.
+        target: WatchTarget,
+        /// The first revision to be told of; `None`: the one after the present one, and after every write acknowledged
+        /// before.
+        from: Option<Revision>,
+        /// Tell also what each value was before.
+        previous: bool,
+    },
+    /// End a watch of this connection.
+    Unwatch {
+        /// The request that began it.
+        id: u64,
+    },
+}
+
+/// Which keys a watch is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum WatchTarget {
+    /// One.
+    Key(Bytes),
+    /// Those that begin with this.
+    Prefix(Bytes),
+}
+
+/// What a request that goes on is told before its answer. Events travel in the frame's payload: encoded once, however many
+/// are told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// The request's.
+    pub id: u64,
+    /// What it is told.
+    pub body: PushBody,
+}
+
+/// What a watch is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PushBody {
+    /// It has begun; the node was at this revision.
+    Watching {
+        /// The revision of the latest change there.
+        revision: Revision,
+    },
+    /// The payload is a list of [`WatchEvent`]s, in order.
+    Events,
+    /// Nothing is missing up to this revision: where to resume behind, however long nothing has happened.
+    Progress {
+        /// The revision.
+        revision: Revision,
+    },
+}
+
+/// One change of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WatchEvent {
+    /// The key.
+    pub key: Bytes,
+    /// The revision that changed it.
+    pub revision: Revision,
+    /// The value it has since; `None` if it is gone.
+    pub value: Option<Bytes>,
+    /// The value it had before; `None` if it was not there, or this was not asked for.
+    pub previous: Option<Bytes>,
+    /// Whether this is the last one of the revision that the watch is about.
+    pub last: bool,
 }
 
 /// A change of the membership.
@@ -142,6 +210,8 @@ pub enum ResponseBody {
     Leadership(Leadership),
     /// The members.
     Members(Members),
+    /// The watch has ended, because this was asked for.
+    Unwatched,
 }
 
 /// The members of the cluster, by id.
@@ -247,4 +317,9 @@ pub enum RequestErrorKind {
     NoSpace,
     /// The cluster is in no state for that change of the membership; nothing was done. Later it may be.
     NotReady,
+    /// The revision asked for is forgotten.
+    Compacted {
+        /// The oldest one that can be read, or watched from.
+        oldest: Revision,
+    },
 }

@@ -5,7 +5,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::Revision;
+use crate::limits::{MAX_ANSWER_BYTES, MAX_TRANSACTION_OPERATIONS, MAX_TTL_MS};
+use crate::transaction::{OperationResult, Transaction};
+use crate::types::{LeaseId, Revision};
 
 /// A change of the store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,10 +49,72 @@ pub enum Command {
         /// What to add, negative to subtract.
         by: i64,
     },
+    /// Compares, then does one thing or another, as one change.
+    Transact(Transaction),
+    /// [`Self::Set`], and the key goes with a lease.
+    SetLeased {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+        /// Only if the key does not exist.
+        if_absent: bool,
+        /// Which lease.
+        lease: LeaseChoice,
+    },
+    /// Makes a lease.
+    GrantLease {
+        /// How long it lives unless it is kept alive, in milliseconds; 1 to [`MAX_TTL_MS`].
+        ttl_ms: u64,
+    },
+    /// Lets a lease live its whole time again, from now on.
+    KeepAlive {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// Ends a lease: its keys go, at most [`crate::MAX_KEYS_PER_COMMAND`] of them (rule 13); the caller repeats while the
+    /// outcome says `more`.
+    RevokeLease {
+        /// The lease.
+        id: LeaseId,
+    },
+}
+
+/// The lease that a key goes with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LeaseChoice {
+    /// One that was granted.
+    Granted(LeaseId),
+    /// One of its own, that ends by itself so many milliseconds from now; 1 to [`MAX_TTL_MS`].
+    Own {
+        /// How long it lives.
+        ttl_ms: u64,
+    },
+}
+
+/// A change that the cluster makes of itself: the leader proposes it, no client may.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClusterCommand {
+    /// Forgets the oldest changes: all before `aged`, and more while history costs more than `history_bytes`. At most
+    /// [`crate::COMPACTED_KEYS_PER_COMMAND`] keys' or one revision's; the leader repeats.
+    Compact {
+        /// The oldest revision that is young enough.
+        aged: Revision,
+        /// What history may cost.
+        history_bytes: u64,
+    },
+    /// Ends the leases that are due at its stamp, the longest due first, with at most
+    /// [`crate::EXPIRED_KEYS_PER_COMMAND`] keys; the leader repeats.
+    Expire,
+    /// Sets what the keys may cost.
+    SetQuota {
+        /// As [`crate::KvStore::live_bytes`] counts; `None`: anything.
+        quota_bytes: Option<u64>,
+    },
 }
 
 /// [`Command`] over borrowed bytes: the same variants in the same order, hence the same encoding. Decoding it copies
-/// nothing.
+/// nothing, but for a transaction's parts.
 #[derive(Debug, Deserialize)]
 pub(crate) enum BorrowedCommand<'a> {
     Set { key: &'a [u8], value: &'a [u8], if_absent: bool },
@@ -58,6 +122,11 @@ pub(crate) enum BorrowedCommand<'a> {
     DeletePrefix { prefix: &'a [u8] },
     CompareAndSwap { key: &'a [u8], expected: &'a [u8], new: &'a [u8] },
     Increment { key: &'a [u8], by: i64 },
+    Transact(Transaction),
+    SetLeased { key: &'a [u8], value: &'a [u8], if_absent: bool, lease: LeaseChoice },
+    GrantLease { ttl_ms: u64 },
+    KeepAlive { id: LeaseId },
+    RevokeLease { id: LeaseId },
 }
 
 impl BorrowedCommand<'_> {
@@ -65,18 +134,23 @@ impl BorrowedCommand<'_> {
     ///
     /// # Panics
     /// If it was not decoded from `bytes`.
-    pub(crate) fn within(&self, bytes: &Bytes) -> Command {
+    pub(crate) fn within(self, bytes: &Bytes) -> Command {
         let share = |part: &[u8]| bytes.slice_ref(part);
         match self {
-            Self::Set { key, value, if_absent } => {
-                Command::Set { key: share(key), value: share(value), if_absent: *if_absent }
-            }
+            Self::Set { key, value, if_absent } => Command::Set { key: share(key), value: share(value), if_absent },
             Self::Delete { key } => Command::Delete { key: share(key) },
             Self::DeletePrefix { prefix } => Command::DeletePrefix { prefix: share(prefix) },
             Self::CompareAndSwap { key, expected, new } => {
                 Command::CompareAndSwap { key: share(key), expected: share(expected), new: share(new) }
             }
-            Self::Increment { key, by } => Command::Increment { key: share(key), by: *by },
+            Self::Increment { key, by } => Command::Increment { key: share(key), by },
+            Self::Transact(transaction) => Command::Transact(transaction),
+            Self::SetLeased { key, value, if_absent, lease } => {
+                Command::SetLeased { key: share(key), value: share(value), if_absent, lease }
+            }
+            Self::GrantLease { ttl_ms } => Command::GrantLease { ttl_ms },
+            Self::KeepAlive { id } => Command::KeepAlive { id },
+            Self::RevokeLease { id } => Command::RevokeLease { id },
         }
     }
 }
@@ -114,6 +188,29 @@ pub enum Effect {
     Incremented {
         /// The new value.
         value: i64,
+    },
+    /// Of [`Command::Transact`].
+    Transacted {
+        /// Whether all comparisons held.
+        succeeded: bool,
+        /// What the operations of the list that was done did, in order.
+        results: Vec<OperationResult>,
+    },
+    /// Of a [`ClusterCommand`].
+    Kept,
+    /// Of [`Command::GrantLease`] and [`Command::KeepAlive`].
+    Leased {
+        /// The lease.
+        id: LeaseId,
+        /// How long it lives from now on, in milliseconds.
+        ttl_ms: u64,
+    },
+    /// Of [`Command::RevokeLease`].
+    Revoked {
+        /// How many keys are gone.
+        keys: u64,
+        /// Whether keys are left, and the lease with them.
+        more: bool,
     },
 }
 
@@ -159,6 +256,32 @@ pub enum Refusal {
     /// Bytes that are no command of a version this server knows.
     #[error("the command is of a version or form this server does not know; upgrade the servers before the clients")]
     Unreadable,
+    /// A list of a transaction over [`crate::MAX_TRANSACTION_OPERATIONS`].
+    #[error("{operations} operations or comparisons in one list, the limit is {MAX_TRANSACTION_OPERATIONS}")]
+    TooManyOperations {
+        /// How many there are.
+        operations: u64,
+    },
+    /// What a transaction reads is over [`crate::MAX_ANSWER_BYTES`].
+    #[error("what the transaction reads has more than {MAX_ANSWER_BYTES} bytes; read less in one transaction")]
+    AnswerTooLarge,
+    /// There is no such lease, or it has come to its end.
+    #[error("there is no lease {id}: it has expired, or was revoked; grant a new one")]
+    NoSuchLease {
+        /// Which.
+        id: LeaseId,
+    },
+    /// No time to live, or one that is too long.
+    #[error("a time to live is 1 to {MAX_TTL_MS} milliseconds")]
+    TtlOutOfRange,
+    /// The keys would cost more than they may.
+    #[error("the keys would cost {live_bytes} bytes, the quota is {quota_bytes}; delete some, or raise --quota-bytes")]
+    NoSpace {
+        /// What they would cost.
+        live_bytes: u64,
+        /// What they may cost.
+        quota_bytes: u64,
+    },
 }
 
 /// What can be too much of.
@@ -168,6 +291,8 @@ pub enum Limit {
     Sessions,
     /// Replies kept for one session.
     KeptReplies,
+    /// Leases in the whole store.
+    Leases,
 }
 
 /// What can be too large.
@@ -199,7 +324,7 @@ macro_rules! display_names {
 }
 
 display_names! {
-    Limit { Sessions => "live sessions", KeptReplies => "unanswered requests in this session" }
+    Limit { Sessions => "live sessions", KeptReplies => "unanswered requests in this session", Leases => "leases" }
     Part { Key => "the key", Value => "the value" }
     NotAnInteger {
         Value => "the value is not a decimal integer of 64 bits",

@@ -15,16 +15,26 @@
 //! | 49 | 2 | length of the principal, at most 256 |
 //! | 51 | n | principal |
 //! | 51 + n | rest | command, in postcard; bytes behind it are an error |
+//!
+//! What the cluster proposes to itself has no session and no principal, and nobody retries it:
+//!
+//! | offset | bytes | field |
+//! |---|---|---|
+//! | 0 | 1 | format version, 2 |
+//! | 1 | rest | [`ClusterCommand`], in postcard; bytes behind it are an error |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use crate::command::{BorrowedCommand, Command};
+use crate::command::{BorrowedCommand, ClusterCommand, Command};
 use crate::limits::{MAX_KEY_BYTES, MAX_PRINCIPAL_BYTES, MAX_VALUE_BYTES};
 use crate::reader::Reader;
 use crate::types::{ClientId, Stamp};
 
-/// The version this crate writes, and the only one it reads.
+/// The version of a client's envelope that this crate writes, and the only one it reads.
 pub const ENVELOPE_VERSION: u8 = 1;
+
+/// The version of what the cluster proposes to itself.
+const CLUSTER_VERSION: u8 = 2;
 
 /// Bytes before the principal.
 const FIXED_BYTES: usize = 51;
@@ -169,6 +179,39 @@ impl Envelope {
             return Err(EnvelopeError::TrailingBytes { size_bytes: rest.len() });
         }
         Ok(Self { session, principal, command: command.within(bytes) })
+    }
+}
+
+/// The bytes of a command entry, whoever proposed it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// A client.
+    Client(Envelope),
+    /// The leader, for the cluster.
+    Cluster(ClusterCommand),
+}
+
+impl Entry {
+    /// Reads an entry, as [`Envelope::decode`] does.
+    ///
+    /// # Errors
+    /// Whatever the bytes, an [`EnvelopeError`] and never a panic.
+    pub fn decode(bytes: &Bytes) -> Result<Self, EnvelopeError> {
+        let Some((&CLUSTER_VERSION, rest)) = bytes.split_first() else {
+            return Envelope::decode(bytes).map(Self::Client);
+        };
+        let (command, rest) = postcard::take_from_bytes(rest).map_err(EnvelopeError::Command)?;
+        if !rest.is_empty() {
+            return Err(EnvelopeError::TrailingBytes { size_bytes: rest.len() });
+        }
+        Ok(Self::Cluster(command))
+    }
+}
+
+impl ClusterCommand {
+    /// The bytes of the entry that proposes it.
+    pub fn encode(&self) -> Bytes {
+        postcard::to_extend(self, vec![CLUSTER_VERSION]).expect("only memory is written to").into()
     }
 }
 

@@ -12,7 +12,7 @@
 //! | 8 | create_revision |
 //! | 8 | mod_revision |
 //! | 8 | version |
-//! | 8 | lease, 0 |
+//! | 8 | lease, 0 if there is none |
 //!
 //! Not a defence against an attacker who chooses values: it finds replicas that differ by accident.
 
@@ -24,36 +24,35 @@ use crate::history::Present;
 use crate::limits::KEPT_HASHES;
 use crate::types::{Revision, StateHash};
 
-/// The lease of every key until there are leases.
-const NO_LEASE: u64 = 0;
-
-/// One key's share of the sum.
+/// One key's share of the sum, as bytes: a number would want its own alignment, and every key has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct KeyHash(u128);
+pub(crate) struct KeyHash([u8; 16]);
 
 impl KeyHash {
     pub(crate) fn of(key: &[u8], present: &Present<'_>) -> Self {
         let mut hasher = Xxh3::new();
-        for part in [key, present.value] {
+        let Present { mod_revision, value } = present;
+        for part in [key, &*value.bytes] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part);
         }
-        for number in [present.create_revision.0, present.mod_revision.0, present.version, NO_LEASE] {
+        let lease = value.lease.map_or(0, |lease| lease.0.get());
+        for number in [value.create_revision.0, mod_revision.0, value.version, lease] {
             hasher.update(&number.to_le_bytes());
         }
-        Self(hasher.digest128())
+        Self(hasher.digest128().to_ne_bytes())
     }
 }
 
 impl StateHash {
     /// With one key more.
     pub(crate) fn plus(self, key: KeyHash) -> Self {
-        Self(self.0.wrapping_add(key.0))
+        Self(self.0.wrapping_add(u128::from_ne_bytes(key.0)))
     }
 
     /// With one key less.
     pub(crate) fn minus(self, key: KeyHash) -> Self {
-        Self(self.0.wrapping_sub(key.0))
+        Self(self.0.wrapping_sub(u128::from_ne_bytes(key.0)))
     }
 }
 

@@ -23,6 +23,42 @@ pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// what it has found, and says where the next one begins. So no page holds up a node, whatever was written since.
 pub const MAX_KEYS_LOOKED_AT: usize = 4 * MAX_KEYS_PER_COMMAND;
 
+/// The most operations, and the most comparisons, in each part of a transaction. A longer one is refused
+/// ([`crate::Refusal::TooManyOperations`]).
+pub const MAX_TRANSACTION_OPERATIONS: usize = 128;
+
+/// How long the past can be read, in nanoseconds of cluster time: 5 minutes, as long as history has room. Long enough to
+/// read the largest store page by page, and for a watch to find its way to another node.
+pub const HISTORY_KEPT_NS: u64 = 5 * 60 * 1_000_000_000;
+
+/// So many bytes of history are kept unless the leader is told otherwise: 256 MiB. Beyond it the oldest revisions are
+/// forgotten, however young.
+pub const DEFAULT_HISTORY_BYTES: u64 = 256 << 20;
+
+/// What a change counts for in the history, beside its key and the value it replaced: about what its version and its place in
+/// the order of changes take.
+pub const VERSION_OVERHEAD_BYTES: usize = 128;
+
+/// One compaction forgets the changes of no more keys than this, or one revision: the leader goes on with the next one.
+pub const COMPACTED_KEYS_PER_COMMAND: usize = 1_024;
+
+/// After each command, the memory of so many forgotten changes of keys is given back, or that of one revision. More than a
+/// command makes, so what is forgotten cannot pile up.
+pub(crate) const SWEPT_KEYS_PER_COMMAND: usize = 256;
+
+/// One command ends leases with no more keys than this: the leader goes on with the next one.
+pub const EXPIRED_KEYS_PER_COMMAND: usize = 1_024;
+
+/// The most leases, those of single keys included. A further one is refused ([`crate::Limit::Leases`]).
+pub const MAX_LEASES: usize = 1_000_000;
+
+/// The longest time to live of a lease, in milliseconds: a year.
+pub const MAX_TTL_MS: u64 = 365 * 24 * 3_600 * 1_000;
+
+/// What the keys of a store may cost unless the leader is told otherwise: 4 GiB, as [`crate::KvStore::live_bytes`] counts.
+/// Beyond it writes are refused ([`crate::Refusal::NoSpace`]), and deletes go on.
+pub const DEFAULT_QUOTA_BYTES: u64 = 4 << 30;
+
 /// How long a session outlives its last deadline, and how old an unknown session may be, in nanoseconds of cluster time:
 /// 10 minutes (rule 8). Longer than any client keeps trying, short enough that a table full of the dead empties itself.
 pub const SESSION_WINDOW_NS: u64 = 10 * 60 * 1_000_000_000;
@@ -61,5 +97,21 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { sessions: 100_000, kept_replies_per_session: 1_024, kept_bytes_per_session: 64 * 1024 }
+    }
+}
+
+/// What the leader decides about the whole cluster, by commands ([`crate::KvStore::upkeep`]). Its own settings count, and
+/// only while it leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// What history may cost, as [`crate::KvStore::history_bytes`] counts.
+    pub history_bytes: u64,
+    /// What the keys may cost, as [`crate::KvStore::live_bytes`] counts; `None`: anything.
+    pub quota_bytes: Option<u64>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { history_bytes: DEFAULT_HISTORY_BYTES, quota_bytes: Some(DEFAULT_QUOTA_BYTES) }
     }
 }

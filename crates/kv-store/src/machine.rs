@@ -1,16 +1,20 @@
 //! The state machine: entries of the log in, replies out.
 
+use std::num::NonZeroU64;
+
 use bytes::Bytes;
 
-use crate::command::{Outcome, Refusal};
-use crate::envelope::Envelope;
-use crate::execute::execute;
-use crate::limits::Limits;
-use crate::query::{Answer, Found, Item, NotReached, Query};
+use crate::command::{ClusterCommand, Outcome, Refusal};
+use crate::compaction::{self, Timeline};
+use crate::envelope::{Entry, Envelope};
+use crate::event::{self, Event};
+use crate::execute::{execute, execute_for_cluster};
+use crate::limits::{Limits, MAX_KEYS_LOOKED_AT, MAX_KEYS_PER_COMMAND, Policy, SWEPT_KEYS_PER_COMMAND};
+use crate::query::{Answer, Found, Item, LeaseInfo, Query, RevisionError};
 use crate::session::{Admission, Sessions};
 use crate::snapshot::SnapshotCursor;
 use crate::store::Store;
-use crate::types::{Revision, Stamp, StateHash};
+use crate::types::{LeaseId, Revision, Stamp, StateHash};
 
 /// The replicated key-value store. Its state is a function of its [`Limits`] and the entries applied, in order; two
 /// stores that applied the same are equal.
@@ -18,8 +22,18 @@ use crate::types::{Revision, Stamp, StateHash};
 pub struct KvStore {
     store: Store,
     sessions: Sessions,
+    timeline: Timeline,
     applied_index: u64,
     latest_stamp: Stamp,
+}
+
+/// The parts of a machine that a snapshot holds.
+pub(crate) struct Restored {
+    pub(crate) store: Store,
+    pub(crate) sessions: Sessions,
+    pub(crate) timeline: Timeline,
+    pub(crate) applied_index: u64,
+    pub(crate) latest_stamp: Stamp,
 }
 
 impl Default for KvStore {
@@ -34,14 +48,16 @@ impl KvStore {
         Self {
             store: Store::default(),
             sessions: Sessions::new(limits),
+            timeline: Timeline::default(),
             applied_index: 0,
             latest_stamp: Stamp::default(),
         }
     }
 
     /// The machine a snapshot holds.
-    pub(crate) fn restored(store: Store, sessions: Sessions, applied_index: u64, latest_stamp: Stamp) -> Self {
-        Self { store, sessions, applied_index, latest_stamp }
+    pub(crate) fn restored(restored: Restored) -> Self {
+        let Restored { store, sessions, timeline, applied_index, latest_stamp } = restored;
+        Self { store, sessions, timeline, applied_index, latest_stamp }
     }
 
     /// Applies the entry at log index `index`, or repeats the reply it had when it was applied before (rule 8).
@@ -60,23 +76,47 @@ impl KvStore {
         self.latest_stamp = self.latest_stamp.max(stamp);
         self.sessions.expire(self.latest_stamp);
 
-        let Ok(Envelope { session, principal: _, command }) = Envelope::decode(envelope) else {
-            return Err(Refusal::Unreadable);
+        let before = self.store.revision();
+        let reply = match Entry::decode(envelope) {
+            Ok(Entry::Client(envelope)) => self.apply_of_client(envelope),
+            Ok(Entry::Cluster(command)) => Ok(execute_for_cluster(&mut self.store, &command, self.latest_stamp)),
+            Err(_) => Err(Refusal::Unreadable),
         };
+        if self.store.revision() > before {
+            self.timeline.note(self.latest_stamp, self.store.revision());
+        }
+        self.store.sweep(SWEPT_KEYS_PER_COMMAND);
+        reply
+    }
+
+    fn apply_of_client(&mut self, envelope: Envelope) -> Result<Outcome, Refusal> {
+        let Envelope { session, principal: _, command } = envelope;
         match self.sessions.admit(&session, self.latest_stamp)? {
             Admission::Repeated(reply) => reply,
             Admission::Fresh => {
-                let reply = execute(&mut self.store, &command);
+                let reply = execute(&mut self.store, &command, self.latest_stamp);
                 self.sessions.keep(&session, &reply);
                 reply
             }
         }
     }
 
+    /// What the leader is to propose for the good of the cluster ([`ClusterCommand::encode`]), now that it is `now`: nothing,
+    /// mostly. To be asked again once that was applied, and from time to time.
+    pub fn upkeep(&self, now: Stamp, policy: &Policy) -> Option<ClusterCommand> {
+        if self.store.quota_bytes() != policy.quota_bytes {
+            return Some(ClusterCommand::SetQuota { quota_bytes: policy.quota_bytes });
+        }
+        if self.store.leases().first_end().is_some_and(|(ends, _)| ends <= now) {
+            return Some(ClusterCommand::Expire);
+        }
+        compaction::due(&self.store, &self.timeline, now, policy.history_bytes)
+    }
+
     /// Begins a snapshot of the state as it is (rule 9), whatever is applied afterwards. Sessions, times and hashes are
     /// captured now, in time in proportion to the session table, which is bounded; the keys come piece by piece.
     pub fn begin_snapshot(&self) -> SnapshotCursor {
-        SnapshotCursor::begin(&self.store, &self.sessions, self.applied_index, self.latest_stamp)
+        SnapshotCursor::begin(&self.store, &self.sessions, &self.timeline, self.applied_index, self.latest_stamp)
     }
 
     /// The next piece of a snapshot, or `None` when all were given. A piece ends once it has `budget_bytes` or more, so
@@ -99,6 +139,7 @@ impl KvStore {
             Query::Scan { prefix, from, limit, keys_only } => {
                 self.store.page(prefix, from.as_ref().unwrap_or(prefix), scan_limit(*limit), *keys_only)
             }
+            Query::Leases { from } => self.leases(*from),
         };
         Answer { revision: self.store.revision(), found }
     }
@@ -109,11 +150,14 @@ impl KvStore {
     /// ([`crate::MAX_KEYS_LOOKED_AT`]).
     ///
     /// # Errors
-    /// [`NotReached`], for a revision that is still to come.
-    pub fn query_at(&self, query: &Query, revision: Revision) -> Result<Answer, NotReached> {
-        let current = self.store.revision();
+    /// For a revision that is still to come, and for one that is compacted.
+    pub fn query_at(&self, query: &Query, revision: Revision) -> Result<Answer, RevisionError> {
+        let (oldest, current) = (self.store.oldest(), self.store.revision());
         if revision > current {
-            return Err(NotReached { asked: revision, current });
+            return Err(RevisionError::NotReached { asked: revision, current });
+        }
+        if revision < oldest {
+            return Err(RevisionError::Compacted { asked: revision, oldest });
         }
         let found = match query {
             Query::Get { key } => Found::Value(self.store.item_at(key, revision)),
@@ -121,13 +165,52 @@ impl KvStore {
                 let from = from.as_ref().unwrap_or(prefix);
                 self.store.page_at(prefix, from, scan_limit(*limit), *keys_only, revision)
             }
+            // Leases have no past.
+            Query::Leases { from } => self.leases(*from),
         };
         Ok(Answer { revision, found })
     }
 
-    /// One key as it was at `revision`; as it is, for a revision not reached yet.
+    /// A page of the leases that were granted on their own, with what is left of them. It looks at no more than
+    /// [`crate::MAX_KEYS_LOOKED_AT`].
+    fn leases(&self, from: Option<LeaseId>) -> Found {
+        let mut leases = Vec::new();
+        for (looked_at, (id, lease)) in self.store.leases().from(from.unwrap_or(LeaseId(NonZeroU64::MIN))).enumerate() {
+            if looked_at == MAX_KEYS_LOOKED_AT || leases.len() == MAX_KEYS_PER_COMMAND {
+                return Found::Leases { leases, next: Some(id) };
+            }
+            if !lease.is_of_key {
+                let left_ms = lease.ends.0.saturating_sub(self.latest_stamp.0) / 1_000_000;
+                leases.push(LeaseInfo { id, ttl_ms: lease.ttl_ns / 1_000_000, left_ms, keys: lease.keys.len() as u64 });
+            }
+        }
+        Found::Leases { leases, next: None }
+    }
+
+    /// One key as it was at `revision`; as it is, for a revision not reached yet. `None` too if the revision is compacted.
     pub fn get_at(&self, key: &[u8], revision: Revision) -> Option<Item> {
-        self.store.item_at(key, revision)
+        (revision >= self.store.oldest()).then(|| self.store.item_at(key, revision))?
+    }
+
+    /// What `revision` changed: its events in key order, the last one marked. Nothing if it is compacted or not reached.
+    pub fn events(&self, revision: Revision) -> impl ExactSizeIterator<Item = Event<'_>> {
+        event::of(&self.store, revision)
+    }
+
+    /// The oldest revision that can be read, or watched from.
+    pub fn oldest_revision(&self) -> Revision {
+        self.store.oldest()
+    }
+
+    /// What the history since [`Self::oldest_revision`] costs: for each change of a key, the key, the value it replaced and
+    /// [`crate::VERSION_OVERHEAD_BYTES`]. The same on every replica.
+    pub fn history_bytes(&self) -> u64 {
+        self.store.history_bytes()
+    }
+
+    /// What the keys there are cost: each one, its value, and [`crate::VERSION_OVERHEAD_BYTES`]. The same on every replica.
+    pub fn live_bytes(&self) -> u64 {
+        self.store.live_bytes()
     }
 
     /// The revision of the latest change.

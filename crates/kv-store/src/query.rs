@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::types::Revision;
+use crate::types::{LeaseId, Revision};
 
 /// A read, of the present state or as of a revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,11 @@ pub enum Query {
         limit: u32,
         /// Leave the values out.
         keys_only: bool,
+    },
+    /// Leases that were granted on their own, by id.
+    Leases {
+        /// Begin at this one (inclusive) instead of the first.
+        from: Option<LeaseId>,
     },
 }
 
@@ -47,6 +52,26 @@ pub enum Found {
         /// Where the next page begins, if there is one.
         next: Option<Bytes>,
     },
+    /// Of [`Query::Leases`].
+    Leases {
+        /// The leases, by id.
+        leases: Vec<LeaseInfo>,
+        /// Where the next page begins, if there is one.
+        next: Option<LeaseId>,
+    },
+}
+
+/// One lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseInfo {
+    /// Its id.
+    pub id: LeaseId,
+    /// How long it lives when it is kept alive, in milliseconds.
+    pub ttl_ms: u64,
+    /// How long it has left, in milliseconds of cluster time since the latest command.
+    pub left_ms: u64,
+    /// How many keys go with it.
+    pub keys: u64,
 }
 
 /// One key with its value and metadata.
@@ -66,10 +91,21 @@ pub struct Item {
 
 /// Why there is no answer as of a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("revision {asked} is not reached yet, the store is at {current}")]
-pub struct NotReached {
-    /// What was asked for.
-    pub asked: Revision,
-    /// The revision of the latest change.
-    pub current: Revision,
+pub enum RevisionError {
+    /// It is still to come.
+    #[error("revision {asked} is not reached yet, the store is at {current}")]
+    NotReached {
+        /// What was asked for.
+        asked: Revision,
+        /// The revision of the latest change.
+        current: Revision,
+    },
+    /// It is forgotten (rule 9).
+    #[error("revision {asked} is compacted, the oldest that can be read is {oldest}")]
+    Compacted {
+        /// What was asked for.
+        asked: Revision,
+        /// The oldest revision that can be read.
+        oldest: Revision,
+    },
 }

@@ -1,6 +1,7 @@
 //! Numbers of the store.
 
 use core::fmt;
+use core::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,12 @@ impl Revision {
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+
+    /// The revision before this one; of the empty store's, itself.
+    #[must_use]
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
     }
 }
 
@@ -31,6 +38,16 @@ impl Stamp {
     #[must_use]
     pub const fn plus_ns(self, nanoseconds: u64) -> Self {
         Self(self.0.saturating_add(nanoseconds))
+    }
+}
+
+/// A lease: keys that go when it is not kept alive. Written as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseId(pub NonZeroU64);
+
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

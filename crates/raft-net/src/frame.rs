@@ -46,6 +46,8 @@ pub enum FrameKind {
     Request = 16,
     /// The answer to one.
     Response = 17,
+    /// Part of what one goes on to be told, before its answer.
+    Push = 18,
     /// A message of the protocol.
     Raft = 32,
     /// A message of the node: formation, forwarding.
@@ -60,6 +62,7 @@ impl FrameKind {
             3 => Self::Refused,
             16 => Self::Request,
             17 => Self::Response,
+            18 => Self::Push,
             32 => Self::Raft,
             33 => Self::Node,
             _ => return None,

@@ -304,7 +304,8 @@ impl PeerMessage {
             | FrameKind::Welcome
             | FrameKind::Refused
             | FrameKind::Request
-            | FrameKind::Response) => Err(PeerMessageError::UnexpectedKind(kind)),
+            | FrameKind::Response
+            | FrameKind::Push) => Err(PeerMessageError::UnexpectedKind(kind)),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use raft_core::{Effect, Instant, NodeId};
 use raft_net::peer::{LinkEvent, LinkSender};
-use raft_net::{Frame, LinkKind, Welcome};
+use raft_net::{Frame, FrameKind, LinkKind, Welcome};
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::Sleep;
@@ -56,9 +56,22 @@ pub(crate) enum Urgent {
 /// What clients on the network have to say.
 #[derive(Debug)]
 pub(crate) enum ClientEvent {
-    Met { connection: ConnectionId, handle: ClientHandle },
-    Frame { connection: ConnectionId, frame: Frame },
-    Left { connection: ConnectionId },
+    Met {
+        connection: ConnectionId,
+        handle: ClientHandle,
+    },
+    Frame {
+        connection: ConnectionId,
+        frame: Frame,
+    },
+    /// Pushed frames of so many bytes were written to it.
+    Pushed {
+        connection: ConnectionId,
+        size_bytes: usize,
+    },
+    Left {
+        connection: ConnectionId,
+    },
 }
 
 /// What comes through a [`crate::Handle`].
@@ -324,7 +337,9 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 let now = self.now();
                 self.server.handle_frame(now, connection, frame);
             }
+            ClientEvent::Pushed { connection, size_bytes } => self.server.handle_pushed(connection, size_bytes),
             ClientEvent::Left { connection } => {
+                self.server.handle_left(connection);
                 if let Some(client) = self.clients.get_mut(&connection) {
                     client.has_left = true;
                     self.let_go_if_done(connection);
@@ -431,7 +446,9 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         for (connection, frame) in replies.frames {
             // The client may be gone.
             let Some(client) = self.clients.get_mut(&connection) else { continue };
-            client.under_way = client.under_way.saturating_sub(1);
+            if frame.kind != FrameKind::Push {
+                client.under_way = client.under_way.saturating_sub(1);
+            }
             match client.handle.reply(frame) {
                 Ok(()) => self.let_go_if_done(connection),
                 Err(reason) => self.close_client(connection, reason),
@@ -446,6 +463,7 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
         if let Some(client) = self.clients.remove(&connection) {
             info!("closed a client's connection: {reason}");
             client.handle.close();
+            self.server.handle_left(connection);
         }
     }
 

@@ -194,7 +194,8 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
 
     /// When [`Server::tick`] is next due.
     pub fn next_wakeup(&self) -> Instant {
-        self.replica.next_wakeup()
+        let wakeup = self.replica.next_wakeup();
+        self.service.next_wakeup().map_or(wakeup, |of_service| wakeup.min(of_service))
     }
 
     // --- what happens --------------------------------------------------------------------------------------------
@@ -270,6 +271,16 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.service.handle_frame(now, connection, frame, &mut access, &mut self.replies);
     }
 
+    /// A client's connection has come to its end, from whichever side.
+    pub fn handle_left(&mut self, connection: ConnectionId) {
+        self.service.handle_left(connection, &mut self.replies);
+    }
+
+    /// So many bytes of pushed frames were written to a client.
+    pub fn handle_pushed(&mut self, connection: ConnectionId, size_bytes: usize) {
+        self.service.handle_pushed(connection, size_bytes);
+    }
+
     /// A program in this process wants `command` applied.
     pub(crate) fn propose(&mut self, waiter: Waiter<M, S::Waiter>, command: Bytes, deadline: Instant) {
         self.replica.propose(waiter, command, deadline);
@@ -326,9 +337,13 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
             orders.snapshot_jobs.extend(snapshot_jobs);
             orders.events.extend(events);
             for (waiter, answer) in answers {
-                self.answer(waiter, answer);
+                self.answer(now, waiter, answer);
             }
-            if !has_answers {
+            if has_answers {
+                continue;
+            }
+            let mut access = Access { replica: &mut self.replica };
+            if !self.service.turn(now, &mut access, &mut self.replies) {
                 break;
             }
         }
@@ -336,11 +351,11 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         orders
     }
 
-    fn answer(&mut self, waiter: Waiter<M, S::Waiter>, answer: Answer) {
+    fn answer(&mut self, now: Instant, waiter: Waiter<M, S::Waiter>, answer: Answer) {
         match waiter {
             Waiter::Service(waiter) => {
                 let mut access = Access { replica: &mut self.replica };
-                self.service.handle_answer(waiter, answer, &mut access, &mut self.replies);
+                self.service.handle_answer(now, waiter, answer, &mut access, &mut self.replies);
             }
             // Whoever asked through a handle may have stopped waiting.
             Waiter::Propose(sender) => drop(sender.send(match answer {

@@ -1,7 +1,7 @@
 //! What sits between clients and a replica: code without I/O, so that a simulator can run it too.
 
 use bytes::Bytes;
-use raft_core::{Configuration, Instant, NodeId};
+use raft_core::{ClusterTime, Configuration, Instant, NodeId};
 use raft_net::Frame;
 use tokio::sync::oneshot;
 
@@ -36,17 +36,37 @@ pub trait Service<M: StateMachine>: Send + 'static {
     /// A request is done.
     fn handle_answer(
         &mut self,
+        now: Instant,
         waiter: Self::Waiter,
         answer: Answer,
         node: &mut Access<'_, M, Self::Waiter>,
         replies: &mut Replies,
     );
+
+    /// A client has closed its connection, or it was closed. What it was still to be told ends with a reply, sent or not.
+    fn handle_left(&mut self, _connection: ConnectionId, _replies: &mut Replies) {}
+
+    /// So many bytes of frames of the kind [`raft_net::FrameKind::Push`] are on their way to a client: it has room for
+    /// more.
+    fn handle_pushed(&mut self, _connection: ConnectionId, _size_bytes: usize) {}
+
+    /// Once a turn, after what is committed was applied: the moment to tell clients what has changed, and to propose what the
+    /// state machine needs. Whether anything was asked of the node.
+    fn turn(&mut self, _now: Instant, _node: &mut Access<'_, M, Self::Waiter>, _replies: &mut Replies) -> bool {
+        false
+    }
+
+    /// When [`Service::turn`] is due even if nothing happens.
+    fn next_wakeup(&self) -> Option<Instant> {
+        None
+    }
 }
 
 /// The frames that go back to clients.
 #[derive(Debug, Default)]
 pub struct Replies {
-    /// Replies, in order.
+    /// Replies, in order. Those of the kind [`raft_net::FrameKind::Push`] come before the reply of their request, and
+    /// each is reported once it is written ([`Service::handle_pushed`]).
     pub frames: Vec<(ConnectionId, Frame)>,
     /// Connections to close, and why: their client does not speak the protocol.
     pub closed: Vec<(ConnectionId, String)>,
@@ -83,6 +103,21 @@ impl<M: StateMachine, W> Access<'_, M, W> {
     /// Wants the membership changed by `deadline` (§4). Only the leader does that.
     pub fn change_membership(&mut self, now: Instant, waiter: W, request: MemberRequest, deadline: Instant) {
         self.replica.change_membership(now, Waiter::Service(waiter), request, deadline);
+    }
+
+    /// Whether this server leads.
+    pub fn is_leader(&self) -> bool {
+        self.replica.is_leader()
+    }
+
+    /// Whether this server knows who leads.
+    pub fn has_leader(&self) -> bool {
+        self.replica.leader().is_some()
+    }
+
+    /// Cluster time, as far as this server knows it (rule 6).
+    pub fn cluster_time(&self) -> ClusterTime {
+        self.replica.cluster_time()
     }
 
     /// The members, as the configuration in effect here names them; nobody before there is one.
@@ -158,7 +193,14 @@ impl<M: StateMachine> Service<M> for NoClients {
         replies.closed.push((connection, "this server has no clients over the network".to_owned()));
     }
 
-    fn handle_answer(&mut self, waiter: Self::Waiter, _: Answer, _: &mut Access<'_, M, Self::Waiter>, _: &mut Replies) {
+    fn handle_answer(
+        &mut self,
+        _: Instant,
+        waiter: Self::Waiter,
+        _: Answer,
+        _: &mut Access<'_, M, Self::Waiter>,
+        _: &mut Replies,
+    ) {
         match waiter {}
     }
 }

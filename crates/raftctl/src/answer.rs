@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use kv_client::Members;
+use kv_client::{LeaseId, LeaseInfo, Members};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::failure::{Exit, Failure};
@@ -54,6 +54,49 @@ pub enum Answer {
     },
     /// `scan`
     Scanned(Page),
+    /// `txn`
+    Transacted {
+        /// Whether the conditions held.
+        succeeded: bool,
+        /// What each operation did.
+        results: Vec<Step>,
+        /// The revision after it.
+        revision: u64,
+    },
+    /// The first line of `watch`.
+    Watching {
+        /// The store's revision when it began.
+        revision: u64,
+    },
+    /// A further line of `watch`.
+    Event(Event),
+    /// `watch` has ended as it was meant to; all its lines are written.
+    Told,
+    /// `lease grant`, `lease keep-alive`
+    Leased {
+        /// The lease.
+        id: LeaseId,
+        /// How long it lives from now on.
+        ttl_ms: u64,
+        /// The store's revision.
+        revision: u64,
+    },
+    /// `lease revoke`
+    Revoked {
+        /// The lease.
+        id: LeaseId,
+        /// How many keys are gone.
+        deleted: u64,
+        /// The revision after it.
+        revision: u64,
+    },
+    /// `lease list`
+    Leases {
+        /// By id.
+        leases: Vec<LeaseInfo>,
+        /// The store's revision at the read.
+        revision: u64,
+    },
     /// `status`
     Status(Status),
     /// `leader`
@@ -84,6 +127,47 @@ pub struct Value {
     pub mod_revision: u64,
     /// How often it was written since it was created.
     pub version: u64,
+}
+
+/// What one operation of a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// `get`
+    Get {
+        /// The key asked for.
+        key: Vec<u8>,
+        /// What was there.
+        found: Option<Value>,
+    },
+    /// `set`
+    Set,
+    /// `del`
+    Deleted {
+        /// How many keys are gone.
+        deleted: u64,
+    },
+    /// `scan`
+    Scanned {
+        /// The keys, in order.
+        items: Vec<Entry>,
+        /// The first one that was left out, if there is one.
+        next: Option<Vec<u8>>,
+    },
+}
+
+/// A change that `watch` tells of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value it has since; `None` if it is gone.
+    pub value: Option<Vec<u8>>,
+    /// The value it had before, where that was asked for and there was one.
+    pub previous: Option<Vec<u8>>,
+    /// The revision.
+    pub revision: u64,
+    /// Whether it is the last one of its revision.
+    pub last: bool,
 }
 
 /// A page of `scan`.
@@ -192,13 +276,21 @@ impl Answer {
             Self::Get { found: None, .. }
             | Self::Set { set: false, .. }
             | Self::Deleted { deleted: 0, .. }
-            | Self::Swapped { swapped: false, .. } => Exit::NEGATIVE,
+            | Self::Swapped { swapped: false, .. }
+            | Self::Transacted { succeeded: false, .. } => Exit::NEGATIVE,
             Self::Get { .. }
             | Self::Set { .. }
             | Self::Deleted { .. }
             | Self::Swapped { .. }
             | Self::Incremented { .. }
             | Self::Scanned(_)
+            | Self::Transacted { .. }
+            | Self::Watching { .. }
+            | Self::Event(_)
+            | Self::Told
+            | Self::Leased { .. }
+            | Self::Revoked { .. }
+            | Self::Leases { .. }
             | Self::Status(_)
             | Self::Leader { .. }
             | Self::Members(_)
@@ -216,6 +308,9 @@ impl Answer {
             Self::Swapped { .. } => "cas",
             Self::Incremented { .. } => "incr",
             Self::Scanned(_) => "scan",
+            Self::Transacted { .. } => "txn",
+            Self::Watching { .. } | Self::Event(_) | Self::Told => "watch",
+            Self::Leased { .. } | Self::Revoked { .. } | Self::Leases { .. } => "lease",
             Self::Status(_) => "status",
             Self::Leader { .. } => "leader",
             Self::Members(_) => "member",
@@ -239,6 +334,10 @@ pub fn json_line(result: &Result<Answer, Failure>) -> String {
 impl Serialize for Answer {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut line = serializer.serialize_map(None)?;
+        if let Self::Event(event) = self {
+            event_fields(&mut line, event)?;
+            return line.end();
+        }
         line.serialize_entry("ok", &true)?;
         line.serialize_entry("op", self.op())?;
         match self {
@@ -262,6 +361,27 @@ impl Serialize for Answer {
                 line.serialize_entry("revision", revision)?;
             }
             Self::Scanned(page) => page_fields(&mut line, page)?,
+            Self::Transacted { succeeded, results, revision } => {
+                line.serialize_entry("succeeded", succeeded)?;
+                line.serialize_entry("results", results)?;
+                line.serialize_entry("revision", revision)?;
+            }
+            Self::Watching { revision } => line.serialize_entry("revision", revision)?,
+            Self::Event(_) | Self::Told => {}
+            Self::Leased { id, ttl_ms, revision } => {
+                line.serialize_entry("id", &id.to_string())?;
+                line.serialize_entry("ttl_ms", ttl_ms)?;
+                line.serialize_entry("revision", revision)?;
+            }
+            Self::Revoked { id, deleted, revision } => {
+                line.serialize_entry("id", &id.to_string())?;
+                line.serialize_entry("deleted", deleted)?;
+                line.serialize_entry("revision", revision)?;
+            }
+            Self::Leases { leases, revision } => {
+                line.serialize_entry("leases", &leases.iter().map(OneLease).collect::<Vec<_>>())?;
+                line.serialize_entry("revision", revision)?;
+            }
             Self::Status(status) => status_fields(&mut line, status)?,
             Self::Leader { leader, term } => {
                 line.serialize_entry("leader", leader)?;
@@ -292,7 +412,64 @@ fn bytes_field<M: SerializeMap>(line: &mut M, name: &str, bytes: &[u8]) -> Resul
     }
 }
 
+fn event_fields<M: SerializeMap>(line: &mut M, event: &Event) -> Result<(), M::Error> {
+    line.serialize_entry("event", if event.value.is_some() { "set" } else { "del" })?;
+    bytes_field(line, "key", &event.key)?;
+    if let Some(value) = &event.value {
+        bytes_field(line, "value", value)?;
+    }
+    if let Some(previous) = &event.previous {
+        bytes_field(line, "prev", previous)?;
+    }
+    line.serialize_entry("revision", &event.revision)?;
+    line.serialize_entry("last", &event.last)
+}
+
+struct OneLease<'a>(&'a LeaseInfo);
+
+impl Serialize for OneLease<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let LeaseInfo { id, ttl_ms, left_ms, keys } = self.0;
+        let mut lease = serializer.serialize_map(Some(4))?;
+        lease.serialize_entry("id", &id.to_string())?;
+        lease.serialize_entry("ttl_ms", ttl_ms)?;
+        lease.serialize_entry("left_ms", left_ms)?;
+        lease.serialize_entry("keys", keys)?;
+        lease.end()
+    }
+}
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut step = serializer.serialize_map(None)?;
+        match self {
+            Self::Get { key, found } => {
+                step.serialize_entry("op", "get")?;
+                found_fields(&mut step, key, found.as_ref())?;
+            }
+            Self::Set => {
+                step.serialize_entry("op", "set")?;
+                step.serialize_entry("set", &true)?;
+            }
+            Self::Deleted { deleted } => {
+                step.serialize_entry("op", "del")?;
+                step.serialize_entry("deleted", deleted)?;
+            }
+            Self::Scanned { items, next } => {
+                step.serialize_entry("op", "scan")?;
+                items_fields(&mut step, items, next.as_ref())?;
+            }
+        }
+        step.end()
+    }
+}
+
 fn get_fields<M: SerializeMap>(line: &mut M, key: &[u8], found: Option<&Value>, revision: u64) -> Result<(), M::Error> {
+    found_fields(line, key, found)?;
+    line.serialize_entry("revision", &revision)
+}
+
+fn found_fields<M: SerializeMap>(line: &mut M, key: &[u8], found: Option<&Value>) -> Result<(), M::Error> {
     line.serialize_entry("found", &found.is_some())?;
     bytes_field(line, "key", key)?;
     if let Some(found) = found {
@@ -301,16 +478,18 @@ fn get_fields<M: SerializeMap>(line: &mut M, key: &[u8], found: Option<&Value>, 
         line.serialize_entry("mod_revision", &found.mod_revision)?;
         line.serialize_entry("version", &found.version)?;
     }
-    line.serialize_entry("revision", &revision)
+    Ok(())
 }
 
 fn page_fields<M: SerializeMap>(line: &mut M, page: &Page) -> Result<(), M::Error> {
-    line.serialize_entry("items", &page.items)?;
-    line.serialize_entry("more", &page.next.is_some())?;
-    if let Some(next) = &page.next {
-        bytes_field(line, "next", next)?;
-    }
+    items_fields(line, &page.items, page.next.as_ref())?;
     line.serialize_entry("revision", &page.revision)
+}
+
+fn items_fields<M: SerializeMap>(line: &mut M, items: &[Entry], next: Option<&Vec<u8>>) -> Result<(), M::Error> {
+    line.serialize_entry("items", items)?;
+    line.serialize_entry("more", &next.is_some())?;
+    next.map_or(Ok(()), |next| bytes_field(line, "next", next))
 }
 
 fn status_fields<M: SerializeMap>(line: &mut M, status: &Status) -> Result<(), M::Error> {

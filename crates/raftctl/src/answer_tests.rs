@@ -164,7 +164,7 @@ fn bench() {
 #[test]
 fn failures() {
     let failure = |op: &str, kind, maybe_applied| {
-        json_line(&Err(Failure { op: op.into(), kind, message: "..".into(), maybe_applied }))
+        json_line(&Err(Failure { maybe_applied, ..Failure::unsent(op, false, kind, "..") }))
     };
     assert_eq!(
         failure("set", FailureKind::Timeout, Some(true)),

@@ -1,11 +1,15 @@
 //! From a command's arguments to the command: one function a row of the table. Counts are checked already.
 
-use kv_client::MemberChange;
+use std::num::NonZeroU64;
+use std::time::Duration;
+
+use kv_client::{LeaseChoice, LeaseId, MemberChange, Revision, WatchRequest, WatchTarget};
+use kv_store::MAX_TTL_MS;
 
 use crate::bench::{Mix, Plan};
 use crate::command::{Command, ValueSource};
 use crate::parse::{Arguments, printable};
-use crate::table;
+use crate::{table, txn};
 
 /// Keys of one answer unless `--limit` says otherwise.
 const DEFAULT_SCAN_LIMIT: u64 = 1_000;
@@ -36,7 +40,71 @@ pub(crate) fn set(arguments: &Arguments) -> Result<Command, String> {
         dash if dash == b"-" && !arguments.is_literal(1) => ValueSource::StandardInput,
         value => ValueSource::Given(value),
     };
-    Ok(Command::Set { key: key(arguments)?, value, if_absent: arguments.has("--if-absent") })
+    let lease = match (arguments.value("--ttl"), arguments.value("--lease")) {
+        (Some(_), Some(_)) => return Err("either --ttl or --lease: a key goes with one of them".to_owned()),
+        (Some(ttl), None) => Some(LeaseChoice::Own { ttl_ms: time_to_live(ttl)? }),
+        (None, Some(id)) => Some(LeaseChoice::Granted(lease_id(id)?)),
+        (None, None) => None,
+    };
+    Ok(Command::Set { key: key(arguments)?, value, if_absent: arguments.has("--if-absent"), lease })
+}
+
+/// A time such as `500ms`, `10s`, `5m` or `1h`, in milliseconds.
+fn time_to_live(text: &[u8]) -> Result<u64, String> {
+    let wrong = || {
+        let shown = printable(text);
+        format!("{shown} is no time to live; write 1ms to a year, such as 500ms, 10s, 5m or 1h")
+    };
+    let written = std::str::from_utf8(text).map_err(|_| wrong())?;
+    let digits = written.find(|character: char| !character.is_ascii_digit()).unwrap_or(written.len());
+    let (number, unit) = written.split_at(digits);
+    let factor: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(wrong()),
+    };
+    let time = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    time.filter(|time| (1..=MAX_TTL_MS).contains(time)).ok_or_else(wrong)
+}
+
+/// 16 hexadecimal digits, as `lease grant` prints them.
+fn lease_id(text: &[u8]) -> Result<LeaseId, String> {
+    let id = std::str::from_utf8(text).ok().and_then(|text| u64::from_str_radix(text, 16).ok());
+    let id = id.and_then(NonZeroU64::new).map(LeaseId);
+    id.ok_or_else(|| format!("ID is that of a lease, as `lease grant` prints it, not {}", printable(text)))
+}
+
+pub(crate) fn transaction(arguments: &Arguments) -> Result<Command, String> {
+    txn::parse(&word(arguments, 0)).map(Command::Transact)
+}
+
+pub(crate) fn watch(arguments: &Arguments) -> Result<Command, String> {
+    let target = match (arguments.word(0), arguments.value("--prefix")) {
+        (Some(_), None) => WatchTarget::Key(key(arguments)?.into()),
+        (None, Some(prefix)) => WatchTarget::Prefix(prefix.to_vec().into()),
+        (Some(_), Some(_)) | (None, None) => {
+            return Err("either a key or a prefix; usage: watch KEY | --prefix P".to_owned());
+        }
+    };
+    let from = arguments.number("--from", 0, 0, u64::MAX)?;
+    let count = arguments.number("--count", 1, 1, u64::MAX)?;
+    let from = arguments.has("--from").then_some(Revision(from));
+    Ok(Command::Watch {
+        request: WatchRequest { target, from, previous: arguments.has("--prev") },
+        count: arguments.has("--count").then_some(count),
+    })
+}
+
+pub(crate) fn lease(arguments: &Arguments) -> Result<Command, String> {
+    Ok(match (arguments.word(0), arguments.word(1)) {
+        (Some(b"grant"), Some(ttl)) => Command::GrantLease { ttl: Duration::from_millis(time_to_live(ttl)?) },
+        (Some(b"keep-alive"), Some(id)) => Command::KeepAlive { id: lease_id(id)? },
+        (Some(b"revoke"), Some(id)) => Command::RevokeLease { id: lease_id(id)? },
+        (Some(b"list"), None) => Command::Leases,
+        (_, _) => return Err("usage: lease grant TTL | keep-alive ID | revoke ID | list".to_owned()),
+    })
 }
 
 pub(crate) fn delete(arguments: &Arguments) -> Result<Command, String> {

@@ -1,6 +1,8 @@
 //! A command as it is meant, whatever words it came from: a line of a script, of the REPL, or the process's arguments.
 
-use kv_client::MemberChange;
+use std::time::Duration;
+
+use kv_client::{LeaseChoice, LeaseId, MemberChange, Transaction, WatchRequest};
 
 use crate::bench::Plan;
 
@@ -24,6 +26,8 @@ pub enum Command {
         value: ValueSource,
         /// Only if the key does not exist.
         if_absent: bool,
+        /// What it goes with.
+        lease: Option<LeaseChoice>,
     },
     /// `del KEY`
     Delete {
@@ -64,6 +68,32 @@ pub enum Command {
         /// As of this revision instead of now.
         revision: Option<u64>,
     },
+    /// `txn TEXT`
+    Transact(Transaction),
+    /// `watch KEY`, `watch --prefix P`
+    Watch {
+        /// What to follow.
+        request: WatchRequest,
+        /// End after so many events.
+        count: Option<u64>,
+    },
+    /// `lease grant TTL`
+    GrantLease {
+        /// How long it lives unless it is kept alive.
+        ttl: Duration,
+    },
+    /// `lease keep-alive ID`
+    KeepAlive {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// `lease revoke ID`
+    RevokeLease {
+        /// The lease.
+        id: LeaseId,
+    },
+    /// `lease list`
+    Leases,
     /// `status`
     Status,
     /// `leader transfer [ID]`
@@ -112,6 +142,9 @@ impl Command {
             Self::CompareAndSwap { .. } => "cas",
             Self::Increment { .. } => "incr",
             Self::Scan { .. } => "scan",
+            Self::Transact(_) => "txn",
+            Self::Watch { .. } => "watch",
+            Self::GrantLease { .. } | Self::KeepAlive { .. } | Self::RevokeLease { .. } | Self::Leases => "lease",
             Self::Status => "status",
             Self::TransferLeadership { .. } => "leader",
             Self::Members | Self::ChangeMembers { .. } => "member",
@@ -130,11 +163,17 @@ impl Command {
             | Self::DeletePrefix { .. }
             | Self::CompareAndSwap { .. }
             | Self::Increment { .. }
+            | Self::Transact(_)
+            | Self::GrantLease { .. }
+            | Self::KeepAlive { .. }
+            | Self::RevokeLease { .. }
+            | Self::Leases
             | Self::TransferLeadership { .. }
             | Self::Members
             | Self::ChangeMembers { .. } => true,
             Self::Get { .. }
             | Self::Scan { .. }
+            | Self::Watch { .. }
             | Self::Status
             | Self::Hash { .. }
             | Self::Bench(_)
@@ -160,6 +199,12 @@ impl Command {
             | Self::CompareAndSwap { .. }
             | Self::Increment { .. }
             | Self::Scan { .. }
+            | Self::Transact(_)
+            | Self::Watch { .. }
+            | Self::GrantLease { .. }
+            | Self::KeepAlive { .. }
+            | Self::RevokeLease { .. }
+            | Self::Leases
             | Self::Status
             | Self::TransferLeadership { .. }
             | Self::Members

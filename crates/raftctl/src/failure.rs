@@ -44,6 +44,10 @@ pub enum FailureKind {
     SessionExpired,
     /// Another change of the same kind is under way.
     Conflict,
+    /// The revision asked for is forgotten.
+    Compacted,
+    /// There is no such lease, or it is over.
+    NoSuchLease,
     /// Anything else on the servers' side.
     Server,
 }
@@ -63,6 +67,8 @@ impl FailureKind {
             Self::NoSpace => "no_space",
             Self::SessionExpired => "session_expired",
             Self::Conflict => "conflict",
+            Self::Compacted => "compacted",
+            Self::NoSuchLease => "no_such_lease",
             Self::Server => "server",
         }
     }
@@ -75,7 +81,13 @@ impl FailureKind {
             Self::Usage | Self::TooLarge => Exit::USAGE,
             Self::Unavailable => Exit::UNAVAILABLE,
             Self::Timeout | Self::NoLeader => Exit::NO_ANSWER,
-            Self::Overloaded | Self::NoSpace | Self::SessionExpired | Self::Conflict | Self::Server => Exit::REFUSED,
+            Self::Overloaded
+            | Self::NoSpace
+            | Self::SessionExpired
+            | Self::Conflict
+            | Self::Compacted
+            | Self::NoSuchLease
+            | Self::Server => Exit::REFUSED,
         }
     }
 }
@@ -92,20 +104,31 @@ pub struct Failure {
     pub message: String,
     /// For commands that change something: `false` only if nothing was and nothing will be changed. `None` for reads.
     pub maybe_applied: Option<bool>,
+    /// The oldest revision there is, where the one asked for is compacted.
+    pub oldest: Option<u64>,
+    /// Where a watch that has ended goes on.
+    pub resume: Option<u64>,
 }
 
 impl Failure {
     /// A failure before anything was sent. `writes` says whether `op` changes something.
     #[must_use]
     pub fn unsent(op: &str, writes: bool, kind: FailureKind, message: impl Into<String>) -> Self {
-        Self { op: op.to_owned(), kind, message: message.into(), maybe_applied: writes.then_some(false) }
+        let (op, message) = (op.to_owned(), message.into());
+        Self { op, kind, message, maybe_applied: writes.then_some(false), oldest: None, resume: None }
     }
 
     /// What a client's error means for the command `op`.
     #[must_use]
     pub fn from_client(op: &str, writes: bool, error: &kv_client::Error) -> Self {
-        let maybe_applied = writes.then_some(error.maybe_applied());
-        Self { op: op.to_owned(), kind: kind_of(error.kind()), message: error.to_string(), maybe_applied }
+        Self {
+            op: op.to_owned(),
+            kind: kind_of(error.kind()),
+            message: error.to_string(),
+            maybe_applied: writes.then_some(error.maybe_applied()),
+            oldest: error.oldest().map(|oldest| oldest.0),
+            resume: None,
+        }
     }
 }
 
@@ -124,6 +147,8 @@ const fn kind_of(kind: kv_client::ErrorKind) -> FailureKind {
         ErrorKind::WrongType => FailureKind::WrongType,
         ErrorKind::Invalid => FailureKind::Usage,
         ErrorKind::Conflict => FailureKind::Conflict,
+        ErrorKind::Compacted => FailureKind::Compacted,
+        ErrorKind::NoSuchLease => FailureKind::NoSuchLease,
         ErrorKind::Server => FailureKind::Server,
     }
 }
@@ -137,6 +162,12 @@ impl Serialize for Failure {
         line.serialize_entry("message", &self.message)?;
         if let Some(maybe_applied) = self.maybe_applied {
             line.serialize_entry("maybe_applied", &maybe_applied)?;
+        }
+        if let Some(oldest) = self.oldest {
+            line.serialize_entry("oldest", &oldest)?;
+        }
+        if let Some(resume) = self.resume {
+            line.serialize_entry("resume", &resume)?;
         }
         line.end()
     }

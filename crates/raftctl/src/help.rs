@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::parse::usage_line;
-use crate::table::{self, Build, COMMANDS, CommandSpec};
+use crate::table::{self, COMMANDS, CommandSpec};
 
 /// Explains `topic`, or lists all commands.
 #[must_use]
@@ -18,17 +18,13 @@ pub fn text(topic: Option<&str>) -> String {
 #[must_use]
 pub fn overview() -> String {
     let mut text = String::new();
-    for spec in COMMANDS.iter().filter(|spec| matches!(spec.build, Build::Now(_))) {
+    for spec in COMMANDS {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {:7} {}", spec.name, spec.summary);
     }
-    let later: Vec<&str> =
-        COMMANDS.iter().filter(|spec| matches!(spec.build, Build::Later)).map(|spec| spec.name).collect();
-    let _ = write!(
-        text,
-        "\n`help COMMAND` shows its flags and examples. Not in this version yet: {}.\n\
+    text.push_str(
+        "\n`help COMMAND` shows its flags and examples.\n\
          Words are quoted as in a shell; $'\\x00' names any byte; `--` ends flags.\n",
-        later.join(", ")
     );
     text
 }
@@ -40,8 +36,10 @@ fn command(spec: &CommandSpec) -> String {
     }
     for flag in spec.flags {
         let name = format!("{} {}", flag.name, flag.value.unwrap_or_default());
-        let later = if flag.is_available { "" } else { " (not in this version yet)" };
-        let _ = writeln!(text, "    {name:18}{}{later}", flag.summary);
+        let _ = writeln!(text, "    {name:18}{}", flag.summary);
+    }
+    if !spec.aliases.is_empty() {
+        let _ = write!(text, "\nAlso called {}.\n", spec.aliases.join(", "));
     }
     if !spec.notes.is_empty() {
         let _ = write!(text, "\n{}\n", spec.notes);

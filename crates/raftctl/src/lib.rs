@@ -23,6 +23,7 @@ mod run;
 pub mod script;
 pub mod table;
 pub mod text;
+pub mod txn;
 pub mod words;
 
 pub use run::run;

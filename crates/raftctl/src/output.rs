@@ -48,6 +48,8 @@ impl<Out: Write, Notes: Write> Output<Out, Notes> {
             (Form::Text, Ok(answer)) | (Form::Json, Ok(answer @ Answer::Get { raw: true, .. })) => {
                 self.write_text(answer)?;
             }
+            // Its lines were written as they came.
+            (Form::Json, Ok(Answer::Told)) => {}
             (Form::Text, Err(failure)) => self.write_failure(failure)?,
             (Form::Json, Ok(_) | Err(_)) => writeln!(self.out, "{}", json_line(result))?,
         }
@@ -92,7 +94,7 @@ mod tests {
 
     fn failure() -> Result<Answer, Failure> {
         let message = r"no \' answer".to_owned() + "\u{1b}";
-        Err(Failure { op: "set".into(), kind: FailureKind::Timeout, message, maybe_applied: Some(true) })
+        Err(Failure { maybe_applied: Some(true), ..Failure::unsent("set", true, FailureKind::Timeout, message) })
     }
 
     #[test]

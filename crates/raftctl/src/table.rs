@@ -9,6 +9,8 @@ use crate::parse::Arguments;
 pub struct CommandSpec {
     /// The word that begins it.
     pub name: &'static str,
+    /// Other words for it, from other shells.
+    pub aliases: &'static [&'static str],
     /// What follows the name.
     pub usage: &'static str,
     /// One line for the list of commands.
@@ -35,14 +37,8 @@ impl CommandSpec {
     }
 }
 
-/// Whether a command is there already.
-#[derive(Clone, Copy, Debug)]
-pub enum Build {
-    /// It is: this makes it, or says what is wrong.
-    Now(fn(&Arguments) -> Result<Command, String>),
-    /// Not yet.
-    Later,
-}
+/// Makes a command of its words, or says what is wrong.
+pub type Build = fn(&Arguments) -> Result<Command, String>;
 
 /// A flag of one command.
 #[derive(Debug)]
@@ -53,26 +49,17 @@ pub struct FlagSpec {
     pub value: Option<&'static str>,
     /// One line.
     pub summary: &'static str,
-    /// `false`: the name is reserved, using it says so.
-    pub is_available: bool,
 }
 
 impl FlagSpec {
     const fn switch(name: &'static str, summary: &'static str) -> Self {
-        Self { name, value: None, summary, is_available: true }
+        Self { name, value: None, summary }
     }
 
     const fn valued(name: &'static str, value: &'static str, summary: &'static str) -> Self {
-        Self { name, value: Some(value), summary, is_available: true }
-    }
-
-    const fn later(self) -> Self {
-        Self { is_available: false, ..self }
+        Self { name, value: Some(value), summary }
     }
 }
-
-/// The most words a command may take where there is no other limit.
-const MANY: usize = 1_000;
 
 const REVISION: FlagSpec = FlagSpec::valued("--rev", "R", "read as of revision R; --read does not matter then");
 
@@ -80,6 +67,7 @@ const REVISION: FlagSpec = FlagSpec::valued("--rev", "R", "read as of revision R
 pub const COMMANDS: &[CommandSpec] = &[
     CommandSpec {
         name: "get",
+        aliases: &[],
         usage: "KEY [--rev R] [--raw]",
         summary: "print a key's value",
         words: (1, 1),
@@ -87,25 +75,33 @@ pub const COMMANDS: &[CommandSpec] = &[
         notes: "Exit code 1 if there is no such key, or was none at revision R.",
         examples: &["get config/color", "get config/color --rev 12", "get image --raw"],
         writes: false,
-        build: Build::Now(build::get),
+        build: build::get,
     },
     CommandSpec {
         name: "set",
-        usage: "KEY VALUE [--if-absent]",
+        aliases: &["put"],
+        usage: "KEY VALUE [--if-absent] [--ttl TIME] [--lease ID]",
         summary: "give a key a value",
         words: (2, 2),
         flags: &[
             FlagSpec::switch("--if-absent", "only if the key does not exist; exit code 1 if it does"),
-            FlagSpec::valued("--ttl", "TIME", "let the key expire").later(),
-            FlagSpec::valued("--lease", "ID", "tie the key to a lease").later(),
+            FlagSpec::valued("--ttl", "TIME", "let the key go by itself after TIME, such as 500ms, 10s or 1h"),
+            FlagSpec::valued("--lease", "ID", "let the key go with a lease that was granted"),
         ],
-        notes: "The value `-` is read from standard input, to its end; a dash itself stands after `--`.",
-        examples: &["set config/color green", "set greeting 'hello world'", "set lock me --if-absent", "set k -- -"],
+        notes: "A key that is set without --ttl and --lease stays, whatever it was set with before. The value `-` is read from standard input, to its end; a dash itself stands after `--`.",
+        examples: &[
+            "set config/color green",
+            "set greeting 'hello world'",
+            "set job/7 taken --ttl 10s",
+            "set lock me --if-absent",
+            "set k -- -",
+        ],
         writes: true,
-        build: Build::Now(build::set),
+        build: build::set,
     },
     CommandSpec {
         name: "del",
+        aliases: &["rm"],
         usage: "KEY | --prefix P",
         summary: "delete a key, or all keys that begin with P",
         words: (0, 1),
@@ -113,10 +109,11 @@ pub const COMMANDS: &[CommandSpec] = &[
         notes: "Many keys are deleted in pieces of 10,000, each of them at once. Exit code 1 if there was nothing to delete.",
         examples: &["del config/color", "del --prefix session/"],
         writes: true,
-        build: Build::Now(build::delete),
+        build: build::delete,
     },
     CommandSpec {
         name: "cas",
+        aliases: &[],
         usage: "KEY EXPECTED NEW",
         summary: "set a key to NEW if its value is EXPECTED",
         words: (3, 3),
@@ -124,10 +121,11 @@ pub const COMMANDS: &[CommandSpec] = &[
         notes: "Exit code 1 if the value was another, or the key does not exist.",
         examples: &["cas config/color green blue"],
         writes: true,
-        build: Build::Now(build::compare_and_swap),
+        build: build::compare_and_swap,
     },
     CommandSpec {
         name: "incr",
+        aliases: &[],
         usage: "KEY [BY]",
         summary: "add BY (1 unless given) to a decimal integer",
         words: (1, 2),
@@ -135,10 +133,11 @@ pub const COMMANDS: &[CommandSpec] = &[
         notes: "A missing key counts as 0. A negative BY stands after `--`.",
         examples: &["incr visits", "incr visits 10", "incr stock -- -3"],
         writes: true,
-        build: Build::Now(build::increment),
+        build: build::increment,
     },
     CommandSpec {
         name: "scan",
+        aliases: &["ls"],
         usage: "[PREFIX] [--limit N] [--from KEY] [--rev R] [--keys]",
         summary: "list keys that begin with PREFIX, in order",
         words: (0, 1),
@@ -152,10 +151,61 @@ pub const COMMANDS: &[CommandSpec] = &[
                 `revision` as --rev, all pages are one view. As of a revision a page may end early, and go on at `next`.",
         examples: &["scan", "scan config/", "scan --keys --limit 10", "scan user/ --from user/500 --rev 12"],
         writes: false,
-        build: Build::Now(build::scan),
+        build: build::scan,
+    },
+    CommandSpec {
+        name: "txn",
+        aliases: &[],
+        usage: "'if COND && .. then OP; .. else OP; ..'",
+        summary: "compare, then do one thing or another, all at one revision",
+        words: (1, 1),
+        flags: &[],
+        notes: "Conditions: value(KEY), version(KEY), create(KEY), mod(KEY) with == != < <= > >=, exists(KEY), absent(KEY). \
+                Operations: get KEY, set KEY VALUE, del KEY, del --prefix P, scan [P] [--limit N] [--keys]; each sees those \
+                before it. `if` and `else` may be left out. At most 128 in each list. An absent key has version 0, and a \
+                value unequal to every other. Exit code 1 if the conditions did not hold.",
+        examples: &[
+            "txn 'if value(a) == \"1\" && mod(b) < 7 then set b 2; get c else get a'",
+            "txn 'if absent(lock) then set lock me'",
+            "txn 'then set a 1; set b 2'",
+        ],
+        writes: true,
+        build: build::transaction,
+    },
+    CommandSpec {
+        name: "watch",
+        aliases: &[],
+        usage: "KEY | --prefix P [--from REV] [--count N] [--prev]",
+        summary: "follow changes as they come, from now on or from a revision on",
+        words: (0, 1),
+        flags: &[
+            FlagSpec::valued("--prefix", "P", "all keys that begin with P"),
+            FlagSpec::valued("--from", "REV", "begin with the changes of revision REV, as far back as history goes"),
+            FlagSpec::valued("--count", "N", "end after N events"),
+            FlagSpec::switch("--prev", "tell also what each value was before"),
+        ],
+        notes: "Goes on until Ctrl-C. If a node goes away, the watch resumes at another one, without a gap. When it cannot go \
+                on, it says from which revision to resume.",
+        examples: &["watch config/color", "watch --prefix config/ --prev", "watch lock --from 120 --count 1"],
+        writes: false,
+        build: build::watch,
+    },
+    CommandSpec {
+        name: "lease",
+        aliases: &[],
+        usage: "grant TTL | keep-alive ID | revoke ID | list",
+        summary: "keys that go when nobody keeps them alive",
+        words: (1, 2),
+        flags: &[],
+        notes: "`set KEY VALUE --lease ID` ties a key to a lease. A lease that is not kept alive for TTL takes its keys with it; \
+                so does `revoke`. Time without a leader does not count.",
+        examples: &["lease grant 10s", "lease keep-alive 5692161d100b05e5", "lease list"],
+        writes: true,
+        build: build::lease,
     },
     CommandSpec {
         name: "status",
+        aliases: &[],
         usage: "",
         summary: "show every node: role, term, indexes; works without a quorum",
         words: (0, 0),
@@ -163,10 +213,11 @@ pub const COMMANDS: &[CommandSpec] = &[
         notes: "",
         examples: &["status"],
         writes: false,
-        build: Build::Now(build::status),
+        build: build::status,
     },
     CommandSpec {
         name: "leader",
+        aliases: &[],
         usage: "transfer [ID]",
         summary: "make node ID leader, or the follower that lacks least",
         words: (1, 2),
@@ -175,10 +226,11 @@ pub const COMMANDS: &[CommandSpec] = &[
                 yet come about; `status` shows who leads.",
         examples: &["leader transfer", "leader transfer 3"],
         writes: true,
-        build: Build::Now(build::leader),
+        build: build::leader,
     },
     CommandSpec {
         name: "member",
+        aliases: &[],
         usage: "list | add ID=HOST:PORT [--wait] | promote ID | remove ID",
         summary: "show or change who is in the cluster",
         words: (1, 2),
@@ -188,10 +240,11 @@ pub const COMMANDS: &[CommandSpec] = &[
                 leader may be removed too; it hands over. One change at a time: another meanwhile is refused as `conflict`.",
         examples: &["member list", "member add 4=127.0.0.1:7004 --wait", "member promote 4", "member remove 1"],
         writes: true,
-        build: Build::Now(build::member),
+        build: build::member,
     },
     CommandSpec {
         name: "hash",
+        aliases: &[],
         usage: "[--rev R]",
         summary: "compare the state hashes of all nodes at one revision",
         words: (0, 0),
@@ -204,10 +257,11 @@ pub const COMMANDS: &[CommandSpec] = &[
                 time has the hash null.",
         examples: &["hash", "hash --rev 1200"],
         writes: false,
-        build: Build::Now(build::hash),
+        build: build::hash,
     },
     CommandSpec {
         name: "bench",
+        aliases: &[],
         usage: "[--clients C] [--connections N] [--ops N] [--key-size B] [--value-size B] [--mix set=10,get=90]",
         summary: "measure throughput and latency",
         words: (0, 0),
@@ -223,10 +277,11 @@ pub const COMMANDS: &[CommandSpec] = &[
                 fresh as --read says. The percentiles are those of operations that succeeded.",
         examples: &["bench", "bench --clients 64 --ops 100000 --mix set=10,get=90"],
         writes: false,
-        build: Build::Now(build::bench),
+        build: build::bench,
     },
     CommandSpec {
         name: "help",
+        aliases: &[],
         usage: "[COMMAND]",
         summary: "list the commands, or explain one",
         words: (0, 1),
@@ -234,32 +289,14 @@ pub const COMMANDS: &[CommandSpec] = &[
         notes: "",
         examples: &["help", "help scan"],
         writes: false,
-        build: Build::Now(build::help),
+        build: build::help,
     },
-    later("txn", "'if .. then .. else ..'", "several commands at once", true),
-    later("watch", "KEY | --prefix P", "follow changes", false),
-    later("lease", "grant | keep-alive | revoke | list", "keys that live as long as their owner", true),
 ];
 
-/// A command whose name is taken, and which says so until it is there.
-const fn later(name: &'static str, usage: &'static str, summary: &'static str, writes: bool) -> CommandSpec {
-    CommandSpec {
-        name,
-        usage,
-        summary,
-        words: (0, MANY),
-        flags: &[],
-        notes: "Not in this version yet.",
-        examples: &[],
-        writes,
-        build: Build::Later,
-    }
-}
-
-/// The command called `name`.
+/// The command called `name`, or by another word for it.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static CommandSpec> {
-    COMMANDS.iter().find(|command| command.name == name)
+    COMMANDS.iter().find(|command| command.name == name || command.aliases.contains(&name))
 }
 
 /// The name nearest to `typed`, if it is near enough to be what was meant.

@@ -6,9 +6,9 @@
 
 use std::fmt::Write as _;
 
-use kv_client::Members;
+use kv_client::{LeaseInfo, Members};
 
-use crate::answer::{Answer, DURABILITY, Hashes, Measured, Node, Page, Status};
+use crate::answer::{Answer, DURABILITY, Entry, Event, Hashes, Measured, Node, Page, Status, Step};
 use crate::words::quote;
 
 /// A rendered answer.
@@ -51,6 +51,17 @@ pub fn render(answer: &Answer, is_terminal: bool) -> Text {
         }
         Answer::Incremented { value, .. } => Text::line(value.to_string()),
         Answer::Scanned(page) => render_page(page, is_terminal),
+        Answer::Transacted { succeeded, results, revision } => {
+            render_transaction(*succeeded, results, *revision, is_terminal)
+        }
+        Answer::Watching { revision } => Text::note(format!("watching, at revision {revision}")),
+        Answer::Event(event) => render_event(event, is_terminal),
+        Answer::Told => Text::default(),
+        Answer::Leased { id, ttl_ms, .. } => Text::line(format!("lease {id}, {ttl_ms} ms")),
+        Answer::Revoked { deleted, revision, .. } => {
+            Text::line(format!("revoked, {deleted} keys deleted, revision {revision}"))
+        }
+        Answer::Leases { leases, .. } => render_leases(leases),
         Answer::Status(status) => render_status(status),
         Answer::Leader { leader, term } => Text::line(format!("node {leader} leads, term {term}")),
         Answer::Members(members) => Text::line(render_members(members)),
@@ -58,6 +69,48 @@ pub fn render(answer: &Answer, is_terminal: bool) -> Text {
         Answer::Bench(measured) => render_bench(measured),
         Answer::Help(text) => Text { out: text.clone().into_bytes(), note: String::new() },
     }
+}
+
+fn render_transaction(succeeded: bool, results: &[Step], revision: u64, is_terminal: bool) -> Text {
+    let mut text = Text::default();
+    for step in results {
+        match step {
+            Step::Get { found: Some(found), .. } => {
+                text.out.extend(shown(&found.value, is_terminal));
+                text.out.push(b'\n');
+            }
+            Step::Get { key, found: None } => text.out.extend(format!("not found: {}\n", quote(key)).into_bytes()),
+            Step::Set => text.out.extend(b"set\n"),
+            Step::Deleted { deleted } => text.out.extend(format!("deleted {deleted}\n").into_bytes()),
+            Step::Scanned { items, .. } => items.iter().for_each(|item| push_entry(&mut text.out, item, is_terminal)),
+        }
+    }
+    let outcome = if succeeded { "done" } else { "conditions not met, did the `else`" };
+    text.out.extend(format!("{outcome}, revision {revision}\n").into_bytes());
+    text
+}
+
+/// `13 set a 1`, and behind a tab the value before.
+fn render_event(event: &Event, is_terminal: bool) -> Text {
+    let mut out = format!("{} {} ", event.revision, if event.value.is_some() { "set" } else { "del" }).into_bytes();
+    out.extend(shown(&event.key, is_terminal));
+    for value in [&event.value, &event.previous].into_iter().flatten() {
+        out.push(b'\t');
+        out.extend(shown(value, is_terminal));
+    }
+    out.push(b'\n');
+    Text { out, note: String::new() }
+}
+
+fn render_leases(leases: &[LeaseInfo]) -> Text {
+    if leases.is_empty() {
+        return Text::note("no leases");
+    }
+    let mut rows = vec![["lease", "ttl ms", "left ms", "keys"].map(str::to_owned)];
+    rows.extend(leases.iter().map(|LeaseInfo { id, ttl_ms, left_ms, keys }| {
+        [id.to_string(), ttl_ms.to_string(), left_ms.to_string(), keys.to_string()]
+    }));
+    Text { out: table(&rows).into_bytes(), note: String::new() }
 }
 
 fn render_members(members: &Members) -> String {
@@ -111,15 +164,19 @@ const fn is_direction_mark(character: char) -> bool {
     matches!(character, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
+fn push_entry(out: &mut Vec<u8>, item: &Entry, is_terminal: bool) {
+    out.extend(shown(&item.key, is_terminal));
+    if let Some(value) = &item.value {
+        out.push(b'\t');
+        out.extend(shown(value, is_terminal));
+    }
+    out.push(b'\n');
+}
+
 fn render_page(page: &Page, is_terminal: bool) -> Text {
     let mut text = Text::default();
     for item in &page.items {
-        text.out.extend(shown(&item.key, is_terminal));
-        if let Some(value) = &item.value {
-            text.out.push(b'\t');
-            text.out.extend(shown(value, is_terminal));
-        }
-        text.out.push(b'\n');
+        push_entry(&mut text.out, item, is_terminal);
     }
     if let Some(next) = &page.next {
         text.note = format!("more: repeat with --from {}", quote(next));
@@ -203,7 +260,7 @@ fn render_bench(measured: &Measured) -> Text {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::answer::{Entry, NodeState, Value};
+    use crate::answer::{NodeState, Value};
 
     fn got(value: &[u8], raw: bool) -> Answer {
         let found = Value { value: value.into(), create_revision: 1, mod_revision: 1, version: 1 };

@@ -81,7 +81,7 @@ fn what_is_written_wrongly_ends_with_2_and_one_line_of_json() {
         &["--frob", "set", "k", "v"],
         &["--read", "sometimes", "set", "k", "v"],
         &["set", "k"],
-        &["set", "k", "v", "--ttl", "1s"],
+        &["set", "k", "v", "--ttl", "1"],
     ] {
         let (code, out, notes) = ended(&[&["--output", "json"], line].concat());
         assert_eq!((code, notes.as_str()), (2, ""), "{line:?}");

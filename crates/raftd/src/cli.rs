@@ -91,6 +91,13 @@ pub struct ServerFlags {
     /// The size of one file of the log [default: 64MiB]
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
     segment_size: Option<String>,
+    /// How many bytes of old versions are kept, five minutes of them at most, while this node leads [default: 256MiB]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    history_bytes: Option<String>,
+    /// How many bytes keys and values may have, 128 for each key included, while this node leads; 0 for any number
+    /// [default: 4GiB]
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    quota_bytes: Option<String>,
     /// The form of log lines on standard error [default: pretty]
     #[arg(long, value_name = "pretty|json")]
     log_format: Option<String>,
@@ -148,6 +155,8 @@ impl From<ServerFlags> for ServerRequest {
             (Setting::HeartbeatInterval, flags.heartbeat_interval),
             (Setting::SnapshotThreshold, flags.snapshot_threshold),
             (Setting::SegmentSize, flags.segment_size),
+            (Setting::HistoryBytes, flags.history_bytes),
+            (Setting::QuotaBytes, flags.quota_bytes),
             (Setting::LogFormat, flags.log_format),
             (Setting::MaxKeyBytes, flags.max_key_bytes),
             (Setting::MaxValueBytes, flags.max_value_bytes),

@@ -14,6 +14,8 @@ mod replay;
 pub mod server;
 pub mod service;
 pub mod units;
+mod upkeep;
+mod watch;
 
 use std::error::Error;
 use std::ffi::OsString;

@@ -163,7 +163,9 @@ fn print_value(output: &mut dyn Write, state: &State<'_>, key: &OsStr) -> io::Re
     let query = Query::Get { key: Bytes::copy_from_slice(key.as_bytes()) };
     match state.store.query(&query).found {
         Found::Value(Some(item)) => writeln!(output, "found=true {}", ItemText(&item)),
-        Found::Value(None) | Found::Items { .. } => writeln!(output, "found=false key={}", Quoted(key.as_bytes())),
+        Found::Value(None) | Found::Items { .. } | Found::Leases { .. } => {
+            writeln!(output, "found=false key={}", Quoted(key.as_bytes()))
+        }
     }
 }
 

@@ -36,6 +36,8 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         key_bytes: limits.key_bytes,
         value_bytes: limits.value_bytes,
         request_bytes: limits.request_bytes.min(raft_storage::MAX_ENTRY_BYTES as u64),
+        transaction_operations: usize::try_from(limits.transaction_operations).unwrap_or(usize::MAX),
+        policy: config.policy(),
     });
     let mut node = Node::start_with_service(node_config(config), KvMachine::new(), service).map_err(start_error)?;
     let address = config.listen().with_port(node.address().port());

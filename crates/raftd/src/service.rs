@@ -1,16 +1,19 @@
 //! The client service: turns clients' frames into requests to the node, and the node's answers into frames.
 //!
 //! Code without I/O (section 3.2 of the design): the node's loop and a simulator run the same. It keeps nothing
-//! between a request and its answer but what travels with the request.
+//! between a request and its answer but what travels with the request, and watches (`watch`).
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv_store::api::{
     Consistency, LeaderChange, Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Request,
-    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody,
+    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody, WatchTarget,
 };
-use kv_store::{Command, Envelope, Query, Revision};
+use kv_store::{
+    Command, Envelope, MAX_KEY_BYTES, MAX_TRANSACTION_OPERATIONS, MAX_VALUE_BYTES, Operation, Policy, Query, Revision,
+    RevisionError, Transaction,
+};
 use raft_core::{Instant, NodeId, RoleName};
 use raft_net::{Frame, FrameKind};
 use raft_node::{
@@ -18,6 +21,12 @@ use raft_node::{
 };
 
 use crate::machine::{KvMachine, decode_reply};
+use crate::upkeep::Upkeep;
+use crate::watch::{self, Ended, Filter, MAX_WATCHES, WatchId, Watches};
+
+/// A node without a leader for so long sends those who watch to another one: it may be cut off.
+const LEADERLESS_WATCH: Duration = Duration::from_secs(3);
+const LEADERLESS: &str = "this node has had no leader for a while; resume at another one";
 
 /// No request is kept longer than this, whatever its client says.
 const MAX_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,12 +40,29 @@ pub struct ServiceLimits {
     pub value_bytes: u64,
     /// The bytes of a write as a whole, its envelope; never more than the log takes as one entry.
     pub request_bytes: u64,
+    /// The operations of one list of a transaction.
+    pub transaction_operations: usize,
+    /// What is proposed for the whole cluster while this node leads.
+    pub policy: Policy,
 }
 
 /// Speaks with the clients of one node.
 #[derive(Debug)]
 pub struct ClientService {
     limits: ServiceLimits,
+    watches: Watches,
+    upkeep: Upkeep,
+    /// Since when this node knows no leader: its watches see nothing new.
+    leaderless: Option<Instant>,
+}
+
+/// Who waits for an answer of the node.
+#[derive(Debug)]
+pub enum Waiting {
+    /// A client.
+    Client(ClientRequest),
+    /// This service, for what it has proposed for the cluster.
+    Upkeep,
 }
 
 /// A request under way.
@@ -59,15 +85,30 @@ enum Wanted {
     QueryAt(Query, Revision),
     /// Who the members are.
     Members,
+    /// Whatever comes from now on.
+    Watch(Filter),
 }
 
-type Node<'a> = Access<'a, KvMachine, ClientRequest>;
+impl Default for ServiceLimits {
+    /// Those of the store, and of the contract.
+    fn default() -> Self {
+        Self {
+            key_bytes: MAX_KEY_BYTES as u64,
+            value_bytes: MAX_VALUE_BYTES as u64,
+            request_bytes: 2 << 20,
+            transaction_operations: MAX_TRANSACTION_OPERATIONS,
+            policy: Policy::default(),
+        }
+    }
+}
+
+type Node<'a> = Access<'a, KvMachine, Waiting>;
 
 impl ClientService {
     /// A service with these limits.
     #[must_use]
-    pub const fn new(limits: ServiceLimits) -> Self {
-        Self { limits }
+    pub fn new(limits: ServiceLimits) -> Self {
+        Self { limits, watches: Watches::default(), upkeep: Upkeep::default(), leaderless: None }
     }
 
     /// Takes a write, unless it could not be applied anyway.
@@ -80,7 +121,7 @@ impl ClientService {
         replies: &mut Replies,
     ) {
         match self.check_envelope(&envelope) {
-            Ok(()) => node.propose(request, envelope, deadline),
+            Ok(()) => node.propose(Waiting::Client(request), envelope, deadline),
             Err(error) => reply(&request, Err(error), node, replies),
         }
     }
@@ -90,7 +131,7 @@ impl ClientService {
         let envelope =
             Envelope::decode(envelope).map_err(|error| refusal(RequestErrorKind::Invalid, error.to_string()))?;
         match &envelope.command {
-            Command::Set { key, value, .. } => {
+            Command::Set { key, value, .. } | Command::SetLeased { key, value, .. } => {
                 self.check_key(key)?;
                 self.check_value(value)
             }
@@ -101,6 +142,36 @@ impl ClientService {
             }
             Command::Delete { key } | Command::Increment { key, .. } => self.check_key(key),
             Command::DeletePrefix { prefix } => check_size("the prefix", prefix.len(), self.limits.key_bytes),
+            Command::Transact(transaction) => self.check_transaction(transaction),
+            Command::GrantLease { .. } | Command::KeepAlive { .. } | Command::RevokeLease { .. } => Ok(()),
+        }
+    }
+
+    fn check_transaction(&self, transaction: &Transaction) -> Result<(), RequestError> {
+        let Transaction { comparisons, then, otherwise } = transaction;
+        let limit = self.limits.transaction_operations;
+        let longest = comparisons.len().max(then.len()).max(otherwise.len());
+        if longest > limit {
+            let message = format!("{longest} operations or comparisons in one list, the limit is {limit}");
+            return Err(refusal(RequestErrorKind::TooLarge, message));
+        }
+        comparisons.iter().try_for_each(|comparison| self.check_key(&comparison.key))?;
+        then.iter().chain(otherwise).try_for_each(|operation| match operation {
+            Operation::Get { key } | Operation::Delete { key } => self.check_key(key),
+            Operation::Set { key, value } => {
+                self.check_key(key)?;
+                self.check_value(value)
+            }
+            Operation::DeletePrefix { prefix } | Operation::Scan { prefix, .. } => {
+                check_size("the prefix", prefix.len(), self.limits.key_bytes)
+            }
+        })
+    }
+
+    fn check_target(&self, target: &WatchTarget) -> Result<(), RequestError> {
+        match target {
+            WatchTarget::Key(key) => self.check_key(key),
+            WatchTarget::Prefix(prefix) => check_size("the prefix", prefix.len(), self.limits.key_bytes),
         }
     }
 
@@ -112,6 +183,7 @@ impl ClientService {
                 // A page's `next` is a key, so it is never larger than one.
                 check_size("the start key", from.as_ref().map_or(0, Bytes::len), self.limits.key_bytes)
             }
+            Query::Leases { .. } => Ok(()),
         }
     }
 
@@ -128,7 +200,7 @@ impl ClientService {
 }
 
 impl Service<KvMachine> for ClientService {
-    type Waiter = ClientRequest;
+    type Waiter = Waiting;
 
     fn handle_frame(
         &mut self,
@@ -170,7 +242,7 @@ impl Service<KvMachine> for ClientService {
                 }
                 Ok(()) => {
                     waiter.wanted = Some(Wanted::QueryAt(query, revision));
-                    node.read(waiter, deadline);
+                    node.read(Waiting::Client(waiter), deadline);
                 }
             },
             RequestBody::NodeStatus => {
@@ -180,14 +252,25 @@ impl Service<KvMachine> for ClientService {
             RequestBody::TransferLeadership { to: Some(0) } => {
                 reply(&waiter, Err(request_error(Failure::NotAVoter)), node, replies);
             }
-            RequestBody::TransferLeadership { to } => node.transfer(now, waiter, to.and_then(NodeId::new), deadline),
+            RequestBody::TransferLeadership { to } => {
+                node.transfer(now, Waiting::Client(waiter), to.and_then(NodeId::new), deadline);
+            }
             RequestBody::Members => {
                 waiter.wanted = Some(Wanted::Members);
-                node.read(waiter, deadline);
+                node.read(Waiting::Client(waiter), deadline);
+            }
+            RequestBody::Watch { target, from, previous } => {
+                let filter = Filter { target, previous };
+                self.watch(now, waiter, filter, from, deadline, node, replies);
+            }
+            RequestBody::Unwatch { id } => {
+                self.unwatch(&waiter, id, node, replies);
             }
             RequestBody::ChangeMembers { change } => match member_request(change) {
                 // A little is left for the way back: what is still waiting then has its reason.
-                Ok(request) => node.change_membership(now, waiter, request, now.after(timeout * 9 / 10)),
+                Ok(request) => {
+                    node.change_membership(now, Waiting::Client(waiter), request, now.after(timeout * 9 / 10));
+                }
                 Err(error) => reply(&waiter, Err(error), node, replies),
             },
             RequestBody::StateHash { revision } => {
@@ -199,7 +282,18 @@ impl Service<KvMachine> for ClientService {
         }
     }
 
-    fn handle_answer(&mut self, waiter: ClientRequest, answer: Answer, node: &mut Node<'_>, replies: &mut Replies) {
+    fn handle_answer(
+        &mut self,
+        now: Instant,
+        waiter: Waiting,
+        answer: Answer,
+        node: &mut Node<'_>,
+        replies: &mut Replies,
+    ) {
+        let waiter = match waiter {
+            Waiting::Client(waiter) => waiter,
+            Waiting::Upkeep => return self.upkeep.note_answer(now, &answer),
+        };
         let body = match (answer, &waiter.wanted) {
             (Answer::Applied(written), _) => match decode_reply(&written) {
                 Some(result) => Ok(ResponseBody::Written(result)),
@@ -219,29 +313,146 @@ impl Service<KvMachine> for ClientService {
             }
             (Answer::ReadReady, Some(Wanted::QueryAt(query, revision))) => read_at(query, *revision, node),
             (Answer::ReadReady, Some(Wanted::Members)) => Ok(ResponseBody::Members(members_body(node.members(), node))),
+            (Answer::ReadReady, Some(Wanted::Watch(filter))) => {
+                let from = node.machine().store().revision().next();
+                return self.begin_watch(now, &waiter, filter.clone(), from, node, replies);
+            }
             (Answer::ReadReady, None) => unreachable!("only a read is answered as one"),
             (Answer::Failed(Failure::Timeout), Some(_)) if waiter.seen.is_some() => Err(behind(&waiter, node)),
             (Answer::Failed(failure), _) => Err(request_error(failure)),
         };
         reply(&waiter, body, node, replies);
     }
+
+    fn handle_left(&mut self, connection: ConnectionId, replies: &mut Replies) {
+        for id in self.watches.end_of_connection(connection) {
+            reply_to(id, None, Ok(ResponseBody::Unwatched), replies);
+        }
+    }
+
+    fn handle_pushed(&mut self, connection: ConnectionId, size_bytes: usize) {
+        self.watches.note_written(connection, size_bytes);
+    }
+
+    fn turn(&mut self, now: Instant, node: &mut Node<'_>, replies: &mut Replies) -> bool {
+        for Ended { id, kind, message } in self.watches.turn(now, node.machine().store(), replies) {
+            reply_to(id, leader(node), Err(refusal(kind, message)), replies);
+        }
+        self.end_without_leader(now, node, replies);
+        self.upkeep.turn(now, &self.limits.policy, node)
+    }
+
+    fn next_wakeup(&self) -> Option<Instant> {
+        let is_watched = self.watches.len() > 0;
+        let given_up = self.leaderless.filter(|_| is_watched).map(|since| since.after(LEADERLESS_WATCH));
+        [self.watches.next_wakeup(), self.upkeep.next_wakeup(), given_up].into_iter().flatten().min()
+    }
+}
+
+// --- watches -----------------------------------------------------------------------------------------------------
+
+impl ClientService {
+    #[expect(clippy::too_many_arguments, reason = "what a request is made of")]
+    fn watch(
+        &mut self,
+        now: Instant,
+        mut request: ClientRequest,
+        filter: Filter,
+        from: Option<Revision>,
+        deadline: Instant,
+        node: &mut Node<'_>,
+        replies: &mut Replies,
+    ) {
+        let id = WatchId { connection: request.connection, request: request.id };
+        let refused = if self.watches.len() >= MAX_WATCHES {
+            let message = format!("this node serves {MAX_WATCHES} watches already; watch at another one");
+            Some(refusal(RequestErrorKind::Overloaded, message))
+        } else if self.is_leaderless(now) {
+            Some(refusal(RequestErrorKind::NoLeader, LEADERLESS.to_owned()))
+        } else if self.watches.contains(id) {
+            Some(refusal(RequestErrorKind::Invalid, "a request with this id is under way".to_owned()))
+        } else {
+            self.check_target(&filter.target).err()
+        };
+        match (refused, from) {
+            (Some(error), _) => reply(&request, Err(error), node, replies),
+            // The history is the same on every node, so there is nobody to ask.
+            (None, Some(from)) => match watch::check_from(from, node.machine().store()) {
+                Ok(()) => self.begin_watch(now, &request, filter, from, node, replies),
+                Err((kind, message)) => reply(&request, Err(refusal(kind, message)), node, replies),
+            },
+            (None, None) => {
+                request.wanted = Some(Wanted::Watch(filter));
+                node.read(Waiting::Client(request), deadline);
+            }
+        }
+    }
+
+    fn begin_watch(
+        &mut self,
+        now: Instant,
+        request: &ClientRequest,
+        filter: Filter,
+        from: Revision,
+        node: &Node<'_>,
+        replies: &mut Replies,
+    ) {
+        let id = WatchId { connection: request.connection, request: request.id };
+        self.watches.begin(now, id, filter, from, node.machine().store(), replies);
+    }
+
+    fn unwatch(&mut self, request: &ClientRequest, watch: u64, node: &Node<'_>, replies: &mut Replies) {
+        let id = WatchId { connection: request.connection, request: watch };
+        if self.watches.end(id) {
+            reply_to(id, leader(node), Ok(ResponseBody::Unwatched), replies);
+        }
+        reply(request, Ok(ResponseBody::Unwatched), node, replies);
+    }
+
+    /// Whether this node has been without a leader for a while: it may be cut off, or removed.
+    fn is_leaderless(&self, now: Instant) -> bool {
+        self.leaderless.is_some_and(|since| now >= since.after(LEADERLESS_WATCH))
+    }
+
+    /// A leaderless node sends those who watch to another one.
+    fn end_without_leader(&mut self, now: Instant, node: &Node<'_>, replies: &mut Replies) {
+        if node.has_leader() {
+            self.leaderless = None;
+            return;
+        }
+        self.leaderless.get_or_insert(now);
+        if !self.is_leaderless(now) {
+            return;
+        }
+        for id in self.watches.end_all() {
+            reply_to(id, None, Err(refusal(RequestErrorKind::NoLeader, LEADERLESS.to_owned())), replies);
+        }
+    }
 }
 
 fn read_at(query: &Query, revision: Revision, node: &Node<'_>) -> Result<ResponseBody, RequestError> {
     let answer = node.machine().store().query_at(query, revision);
-    answer.map(ResponseBody::Answer).map_err(|error| refusal(RequestErrorKind::Invalid, error.to_string()))
+    answer.map(ResponseBody::Answer).map_err(|error| {
+        let kind = match error {
+            RevisionError::NotReached { .. } => RequestErrorKind::Invalid,
+            RevisionError::Compacted { oldest, .. } => RequestErrorKind::Compacted { oldest },
+        };
+        refusal(kind, error.to_string())
+    })
 }
 
 fn read(now: Instant, mut waiter: ClientRequest, consistency: Consistency, timeout: Duration, node: &mut Node<'_>) {
     let seen = match consistency {
         // Leases are not there yet; without them a lease read is a linearizable one (contract, section 6).
-        Consistency::Linearizable | Consistency::Lease => return node.read(waiter, now.after(timeout)),
+        Consistency::Linearizable | Consistency::Lease => {
+            return node.read(Waiting::Client(waiter), now.after(timeout));
+        }
         Consistency::Local => Revision(0),
         Consistency::LocalFrom { revision } => revision,
     };
     waiter.seen = Some(seen);
     // A little is left for the way back, so that its client hears how far behind this node is.
-    node.read_local(waiter, seen.0, now.after(timeout * 9 / 10));
+    node.read_local(Waiting::Client(waiter), seen.0, now.after(timeout * 9 / 10));
 }
 
 fn member_request(change: MemberChange) -> Result<MemberRequest, RequestError> {
@@ -279,12 +490,19 @@ fn behind(request: &ClientRequest, node: &Node<'_>) -> RequestError {
 }
 
 fn reply(request: &ClientRequest, body: Result<ResponseBody, RequestError>, node: &Node<'_>, replies: &mut Replies) {
-    let leader =
-        node.leader_address().map(|(id, address)| NodeAddress { id: id.as_u64(), address: address.to_owned() });
-    let response = Response { id: request.id, leader, body };
+    let id = WatchId { connection: request.connection, request: request.id };
+    reply_to(id, leader(node), body, replies);
+}
+
+fn leader(node: &Node<'_>) -> Option<NodeAddress> {
+    node.leader_address().map(|(id, address)| NodeAddress { id: id.as_u64(), address: address.to_owned() })
+}
+
+fn reply_to(id: WatchId, leader: Option<NodeAddress>, body: Result<ResponseBody, RequestError>, replies: &mut Replies) {
+    let response = Response { id: id.request, leader, body };
     let header = postcard::to_allocvec(&response).expect("encoding into memory that grows cannot fail").into();
     let frame = Frame { kind: FrameKind::Response, group: 0, header, payload: Bytes::new() };
-    replies.frames.push((request.connection, frame));
+    replies.frames.push((id.connection, frame));
 }
 
 /// A refusal of something that was not done and will not be.
@@ -401,8 +619,7 @@ mod tests {
     #[test]
     fn a_request_is_taken_up_to_its_limit_and_refused_with_it_beyond() {
         let envelope = set_of(1_000);
-        let service =
-            |request_bytes| ClientService::new(ServiceLimits { key_bytes: 4_096, value_bytes: 4_096, request_bytes });
+        let service = |request_bytes| ClientService::new(ServiceLimits { request_bytes, ..ServiceLimits::default() });
         let size_bytes = envelope.len() as u64;
         assert_eq!(service(size_bytes).check_envelope(&envelope), Ok(()));
         let refused = service(size_bytes - 1).check_envelope(&envelope).unwrap_err();

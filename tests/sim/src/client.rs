@@ -9,8 +9,8 @@ mod ends;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv_store::api::{self, Consistency, RequestBody, RequestErrorKind, Response, ResponseBody};
-use kv_store::{ClientId, Envelope, Principal, Revision, SessionHeader, Stamp};
+use kv_store::api::{self, Consistency, RequestBody, RequestError, RequestErrorKind, Response, ResponseBody};
+use kv_store::{ClientId, Envelope, Item, Principal, Revision, SessionHeader, Stamp};
 use raft_net::{Frame, FrameKind, Hello, PROTOCOL_VERSIONS, Role};
 use raft_node::{ConnectionId, Serves};
 
@@ -18,9 +18,11 @@ use crate::checkers::Violation;
 use crate::checkers::ledger::WriteId;
 use crate::coverage::Count;
 use crate::node::Happening;
+use crate::operator::OPERATOR;
 use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::time::{MILLIS, SECONDS, Time};
+use crate::watcher::WATCHERS;
 use crate::workload::{self, Request};
 use crate::world::{Event, World};
 
@@ -43,6 +45,8 @@ pub(crate) struct Client {
     interval: Time,
     /// Which generation of each slot's key it uses is shared by all; what it last saw there is its own.
     seen: BTreeMap<Bytes, Bytes>,
+    /// The accounts of the bank, as it last saw them.
+    bank: Vec<Item>,
     connections: BTreeMap<usize, (ConnectionId, u64)>,
     call: Option<Call>,
     serial: u64,
@@ -90,6 +94,7 @@ impl Client {
             operations_left: share,
             interval: PACE / share.max(1),
             seen: BTreeMap::new(),
+            bank: Vec::new(),
             connections: BTreeMap::new(),
             call: None,
             serial: 0,
@@ -153,7 +158,11 @@ impl World {
         let this = self.client(client);
         let unique = this.unique();
         let seen = this.seen.get(&key).cloned();
-        let request = workload::draw(&mut this.random, slot, &key, seen.as_ref(), unique, read_per_mille);
+        let request = match this.random.below(20) {
+            0 | 1 => Request::Special(workload::draw_transfer(&mut this.random, &this.bank)),
+            2 => Request::Special(workload::draw_fleeting(&mut this.random, unique)),
+            _ => workload::draw(&mut this.random, slot, &key, seen.as_ref(), unique, read_per_mille),
+        };
         let patience = this.random.between(SECONDS / 3, 4 * SECONDS);
         let is_single = this.random.chance(single_per_mille);
         self.begin(client, request, key, patience, is_single, None);
@@ -228,7 +237,7 @@ impl World {
         let now = self.now;
         let this = self.client(client);
         let Some(call) = &mut this.call else { return };
-        let Request::Write(command) = &call.request else { return };
+        let (Request::Write(command) | Request::Special(command)) = &call.request else { return };
         let sequence = this.next_sequence;
         this.next_sequence += 1;
         let (at, noted) = this.cluster_time;
@@ -341,6 +350,9 @@ impl World {
     /// A server answers; the reply may be lost on its way.
     pub(crate) fn send_reply(&mut self, _: usize, _: u64, connection: ConnectionId, frame: Frame) {
         let Some(&(client, ..)) = self.connections.get(&connection) else { return };
+        if (WATCHERS..OPERATOR).contains(&client) {
+            return self.send_to_watcher(client - WATCHERS, connection, frame);
+        }
         let settings = &self.scenario.settings;
         let (latency, jitter) = (settings.latency, settings.jitter);
         let loss = if self.is_healed { 0 } else { settings.reply_loss_per_mille };
@@ -375,8 +387,12 @@ impl World {
                 ResponseBody::NodeStatus(_)
                 | ResponseBody::StateHash { .. }
                 | ResponseBody::Leadership(_)
-                | ResponseBody::Members(_),
+                | ResponseBody::Members(_)
+                | ResponseBody::Unwatched,
             ) => {}
+            Err(RequestError { kind: RequestErrorKind::Compacted { oldest }, .. }) => {
+                self.past_is_compacted(client, oldest);
+            }
             Err(error) => {
                 call.in_doubt |= error.maybe_applied;
                 if error.maybe_applied {
@@ -404,7 +420,7 @@ impl World {
     /// All clients stop where they are: no command is on its way any more.
     pub(crate) fn stop_clients(&mut self) {
         self.clients_have_stopped = true;
-        self.connections.clear();
+        self.connections.retain(|_, (client, ..)| (WATCHERS..OPERATOR).contains(client));
         for client in 0..self.clients.len() {
             self.client(client).connections.clear();
             if self.client(client).call.is_some() {
@@ -428,7 +444,7 @@ impl Call {
     fn past_revision(&self) -> Revision {
         match &self.request {
             Request::PastRead { back, .. } => Revision(self.floor.0.saturating_sub(*back)),
-            Request::Write(_) | Request::Read(_) | Request::LocalRead(_) => self.floor,
+            Request::Write(_) | Request::Special(_) | Request::Read(_) | Request::LocalRead(_) => self.floor,
         }
     }
 }
@@ -449,7 +465,7 @@ fn encode(id: u64, call: &Call, newest: Revision, patience: Time) -> (Frame, boo
             let body = RequestBody::ReadAt { query: query.clone(), revision: call.past_revision() };
             (body, Bytes::new(), false)
         }
-        (Request::Write(_), envelope) => {
+        (Request::Write(_) | Request::Special(_), envelope) => {
             let payload = envelope.as_ref().map(|(_, envelope)| envelope.clone()).unwrap_or_default();
             (RequestBody::Write, payload, true)
         }

@@ -39,6 +39,7 @@ mod shrink;
 mod tests;
 mod time;
 mod trace;
+mod watcher;
 mod workload;
 mod world;
 

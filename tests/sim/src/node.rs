@@ -111,13 +111,44 @@ pub(crate) struct Process {
 pub(crate) enum Happening {
     Disk(DiskDone),
     Snapshot(SnapshotDone<KvMachine>),
-    Peer { from: PeerIdentity, frame: Frame },
-    PeerMet { from: PeerIdentity, client_address: String },
-    PeerLinkLost { peer: NodeId, link: LinkKind },
-    LinkUp { peer: NodeId, link: LinkKind, welcome: Welcome },
-    SeedFound { address: String, welcome: Welcome },
-    LinkLost { peer: NodeId, link: LinkKind },
-    Request { connection: ConnectionId, frame: Frame },
+    Peer {
+        from: PeerIdentity,
+        frame: Frame,
+    },
+    PeerMet {
+        from: PeerIdentity,
+        client_address: String,
+    },
+    PeerLinkLost {
+        peer: NodeId,
+        link: LinkKind,
+    },
+    LinkUp {
+        peer: NodeId,
+        link: LinkKind,
+        welcome: Welcome,
+    },
+    SeedFound {
+        address: String,
+        welcome: Welcome,
+    },
+    LinkLost {
+        peer: NodeId,
+        link: LinkKind,
+    },
+    Request {
+        connection: ConnectionId,
+        frame: Frame,
+    },
+    /// Pushed frames were written to a client.
+    Pushed {
+        connection: ConnectionId,
+        size_bytes: usize,
+    },
+    /// A client has closed its connection.
+    Left {
+        connection: ConnectionId,
+    },
     Stop,
 }
 

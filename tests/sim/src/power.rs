@@ -31,7 +31,8 @@ impl World {
         let was_to_misread = !misdirected.is_over();
         let mut ids = Random::new(seed, 3);
         let randomness = Randomness { seed, ids: Box::new(move || ids.wide()) };
-        let limits = ServiceLimits { key_bytes: 4_096, value_bytes: 1 << 20, request_bytes: 2 << 20 };
+        let limits = ServiceLimits { policy: self.scenario.settings.policy, ..ServiceLimits::default() };
+        let machine = self.node_mut(node);
         let disk = SimDisk::new(machine.disk.clone(), misdirected.clone());
         let recovered =
             KvServer::recover(&machine.config, disk, randomness, KvMachine::new(), ClientService::new(limits));

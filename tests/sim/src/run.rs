@@ -106,7 +106,7 @@ fn converge(world: &mut World) {
         }
         let checkers = &world.checkers;
         let agreed = check_agreed(&world.nodes, &checkers.ledger, checkers.membership.last_committed());
-        match agreed {
+        match agreed.and_then(|()| world.check_watched()) {
             Ok(()) => {
                 world.coverage.count(Count::Converged);
                 return;

@@ -3,6 +3,8 @@
 //!
 //! A scenario is a value, so that a failing one can be made smaller and run again.
 
+use kv_store::Policy;
+
 use crate::random::Random;
 use crate::time::{MILLIS, SECONDS, Time};
 
@@ -34,6 +36,8 @@ pub(crate) struct Settings {
     pub(crate) max_uncommitted_bytes: usize,
     pub(crate) max_unsynced_bytes: usize,
     /// By how much the log grows before a snapshot is taken, and how much of it stays behind.
+    /// How much history and how many keys the leaders keep.
+    pub(crate) policy: Policy,
     pub(crate) snapshot_threshold_bytes: u64,
     pub(crate) log_tail_bytes: usize,
     pub(crate) snapshot_chunk_bytes: usize,
@@ -202,6 +206,10 @@ impl Settings {
             segment_bytes: random.pick(&[4 << 10, 4 << 10, 8 << 10, 16 << 10, 64 << 10]),
             max_uncommitted_bytes: of_limits.pick(&[128 << 20, 4 << 10, 1 << 10, 400]),
             max_unsynced_bytes: of_limits.pick(&[128 << 20, 4 << 10, 1 << 10, 400]),
+            policy: Policy {
+                history_bytes: of_snapshots.pick(&[1 << 28, 20_000, 5_000, 1_000, 0]),
+                quota_bytes: of_snapshots.pick(&[None, None, Some(1 << 30), Some(3_000), Some(1_500)]),
+            },
             snapshot_threshold_bytes: of_snapshots.pick(&[1 << 40, 2 << 10, 4 << 10, 8 << 10, 32 << 10]),
             log_tail_bytes: of_snapshots.pick(&[0, 0, 500, 4 << 10, 64 << 10]),
             snapshot_chunk_bytes: of_snapshots.pick(&[256, 1 << 10, 8 << 10, 1 << 20]),

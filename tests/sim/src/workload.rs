@@ -1,7 +1,10 @@
 //! What clients ask: every operation of the store, on few keys, with values that are never written twice.
 
 use bytes::Bytes;
-use kv_store::{Command, Effect, Found, Item, Query};
+use kv_store::{
+    Command, Comparison, Effect, Found, Item, LeaseChoice, Operation, OperationResult, Query, Relation, Test,
+    Transaction,
+};
 
 use crate::checkers::key_model::{Action, Outcome};
 use crate::random::Random;
@@ -9,12 +12,14 @@ use crate::random::Random;
 /// One operation before it is sent.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    /// A write.
+    /// A write of one key.
     Write(Command),
     /// A linearizable read.
     Read(Query),
     /// A read of what one server has applied.
     LocalRead(Query),
+    /// A write that concerns more than one key, or one that goes by itself: the per-key model does not know it.
+    Special(Command),
     /// A read as of so many revisions before the newest that anybody knew of when it began.
     PastRead {
         /// What to read.
@@ -129,9 +134,77 @@ pub(crate) fn number_of(value: &[u8]) -> i64 {
     i64::try_from(hash >> 2).unwrap_or(0) + (1 << 62)
 }
 
-/// What a write means for its key.
-pub(crate) fn action_of(command: &Command) -> Action {
-    match command {
+/// The accounts of the bank. Their sum never changes.
+pub(crate) const ACCOUNTS: [&str; 4] = ["b0", "b1", "b2", "b3"];
+/// What the bank begins with.
+const BANK_TOTAL: i64 = 400;
+
+/// Draws a transfer between two accounts, if they are as `seen`: account, amount and mod_revision. Opens the bank if there is
+/// none. The answer lists all accounts, so that the next transfer knows them.
+pub(crate) fn draw_transfer(random: &mut Random, seen: &[Item]) -> Command {
+    let list = Operation::Scan { prefix: Bytes::from_static(b"b"), limit: 10, keys_only: false };
+    let set =
+        |key: &[u8], amount: i64| Operation::Set { key: Bytes::copy_from_slice(key), value: amount.to_string().into() };
+    let share = BANK_TOTAL / i64::try_from(ACCOUNTS.len()).unwrap_or(1);
+    let (from, to) = (random.place(ACCOUNTS.len()), random.place(ACCOUNTS.len()));
+    let transaction = match (seen.get(from), seen.get(to)) {
+        (Some(from), Some(to)) => {
+            let amount = i64::try_from(random.below(50)).unwrap_or(0);
+            let is_as_seen = |item: &Item| Comparison {
+                key: item.key.clone(),
+                test: Test::ModRevision(Relation::Equal, item.mod_revision),
+            };
+            // From an account to itself, the second write is the one that counts: nothing is to be lost by it.
+            let less = if from.key == to.key { number_of(&from.value) } else { number_of(&from.value) - amount };
+            let more = if from.key == to.key { number_of(&to.value) } else { number_of(&to.value) + amount };
+            Transaction {
+                comparisons: vec![is_as_seen(from), is_as_seen(to)],
+                then: vec![set(&from.key, less), set(&to.key, more), list.clone()],
+                otherwise: vec![list],
+            }
+        }
+        _ => {
+            let absent = Comparison { key: Bytes::from_static(b"b0"), test: Test::Absent };
+            let mut then: Vec<Operation> = ACCOUNTS.iter().map(|account| set(account.as_bytes(), share)).collect();
+            then.push(list.clone());
+            Transaction { comparisons: vec![absent], then, otherwise: vec![list] }
+        }
+    };
+    Command::Transact(transaction)
+}
+
+/// Whether no money was made or lost: the bank is not opened yet, or its accounts have their sum.
+pub(crate) fn check_bank(items: &[Item]) -> Result<(), String> {
+    let accounts: Vec<i64> = items.iter().map(|item| number_of(&item.value)).collect();
+    if accounts.is_empty() || (accounts.len() == ACCOUNTS.len() && accounts.iter().sum::<i64>() == BANK_TOTAL) {
+        return Ok(());
+    }
+    Err(format!("the accounts have {accounts:?}, which is not {BANK_TOTAL} together"))
+}
+
+/// The accounts that a transfer's answer lists.
+pub(crate) fn accounts_of(effect: &Effect) -> Option<&[Item]> {
+    let Effect::Transacted { results, .. } = effect else { return None };
+    match results.last() {
+        Some(OperationResult::Scanned { items, .. }) => Some(items),
+        _ => None,
+    }
+}
+
+/// A key of its own, that goes by itself.
+pub(crate) fn draw_fleeting(random: &mut Random, unique: u64) -> Command {
+    let ttl_ms = random.pick(&[1, 50, 500, 2_000, 5_000]);
+    Command::SetLeased {
+        key: format!("e{unique}").into(),
+        value: Bytes::from_static(b"fleeting"),
+        if_absent: true,
+        lease: LeaseChoice::Own { ttl_ms },
+    }
+}
+
+/// What a write means for its key, if it is about one.
+pub(crate) fn action_of(command: &Command) -> Option<Action> {
+    Some(match command {
         Command::Set { value, if_absent, .. } => Action::Set { value: number_of(value), if_absent: *if_absent },
         Command::Delete { .. } => Action::Delete,
         Command::DeletePrefix { .. } => Action::DeleteAny,
@@ -139,7 +212,12 @@ pub(crate) fn action_of(command: &Command) -> Action {
             Action::CompareAndSwap { expected: number_of(expected), new: number_of(new) }
         }
         Command::Increment { by, .. } => Action::Increment { by: *by },
-    }
+        Command::Transact(_)
+        | Command::SetLeased { .. }
+        | Command::GrantLease { .. }
+        | Command::KeepAlive { .. }
+        | Command::RevokeLease { .. } => return None,
+    })
 }
 
 /// What a write's answer says about its key.
@@ -163,6 +241,6 @@ pub(crate) fn outcome_of_item(item: Option<&Item>) -> Outcome {
 pub(crate) fn item_of(found: &Found) -> Option<&Item> {
     match found {
         Found::Value(item) => item.as_ref(),
-        Found::Items { .. } => None,
+        Found::Items { .. } | Found::Leases { .. } => None,
     }
 }

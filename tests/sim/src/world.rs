@@ -24,6 +24,7 @@ use crate::random::Random;
 use crate::scenario::Scenario;
 use crate::time::{MILLIS, SECONDS, Time};
 use crate::trace::Trace;
+use crate::watcher::{self, WATCHERS, Watcher};
 
 /// How long the disk rests before the end of the log is marked, as in the node's disk thread.
 pub(crate) const DISK_IDLE: Time = 5 * MILLIS;
@@ -59,6 +60,8 @@ pub(crate) enum Event {
     Start { node: usize },
     /// A client does something.
     Client { client: usize, serial: u64 },
+    /// A watcher does something.
+    Watcher { watcher: usize },
     /// A reply reaches a client.
     Reply { client: usize, connection: ConnectionId, frame: Box<Frame> },
     /// A fault strikes.
@@ -109,6 +112,7 @@ pub(crate) struct World {
     pub(crate) connections: BTreeMap<ConnectionId, (usize, usize, u64)>,
     pub(crate) last_connection: u64,
     pub(crate) operator: Operator,
+    pub(crate) watchers: Vec<Watcher>,
     /// How often each slot has got a new key.
     pub(crate) generations: Vec<u64>,
     pub(crate) checkers: Checkers,
@@ -142,6 +146,7 @@ impl World {
             connections: BTreeMap::new(),
             last_connection: 0,
             operator: Operator::default(),
+            watchers: watcher::watchers(scenario.seed),
             generations: vec![0; scenario.settings.keys],
             checkers: Checkers::new(count),
             coverage: Coverage::default(),
@@ -164,6 +169,9 @@ impl World {
         for client in 0..world.clients.len() {
             let at = world.random.below(SECONDS / 2);
             world.schedule(at, Event::Client { client, serial: 0 });
+        }
+        for watcher in 0..world.watchers.len() {
+            world.schedule(SECONDS, Event::Watcher { watcher });
         }
         for (place, fault) in world.scenario.faults.clone().into_iter().enumerate() {
             world.schedule(fault.at, Event::Fault(place));
@@ -229,6 +237,10 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Client { client, serial } => self.client_acts(client, serial),
             Event::Reply { client: OPERATOR, frame, .. } => self.operator_is_answered(&frame),
+            Event::Watcher { watcher } => self.watcher_acts(watcher),
+            Event::Reply { client, connection, frame } if client >= WATCHERS => {
+                self.watcher_is_told(client - WATCHERS, connection, &frame);
+            }
             Event::Reply { client, connection, frame } => self.reply_arrives(client, connection, &frame),
             Event::Fault(fault) => self.strike(fault),
             Event::FaultOver(fault) => self.end_fault(fault),
@@ -358,6 +370,8 @@ impl World {
                     self.checkers.answers.asked(node, process.number, connection, &frame);
                     server.handle_frame(now, connection, frame);
                 }
+                Happening::Pushed { connection, size_bytes } => server.handle_pushed(connection, size_bytes),
+                Happening::Left { connection } => server.handle_left(connection),
                 Happening::Stop => {
                     server.stop(now);
                     process.stopping = Some(now);
@@ -734,6 +748,7 @@ const fn event_number(event: &Event) -> u64 {
         Event::Inquire { node, .. } => 0x98 + *node as u64,
         Event::Start { node } => 0x90 + *node as u64,
         Event::Client { client, .. } => 0xa0 + *client as u64,
+        Event::Watcher { watcher } => 0xf0 + *watcher as u64,
         Event::Reply { client: OPERATOR, .. } => 0xbf,
         Event::Reply { client, .. } => 0xb0 + *client as u64,
         Event::Fault(_) => 0xc0,

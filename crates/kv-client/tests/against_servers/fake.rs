@@ -306,6 +306,9 @@ impl Shared {
             RequestBody::ChangeMembers { change: MemberChange::Promote { .. } | MemberChange::Remove { .. } } => {
                 members(Vec::new(), state.store.revision())
             }
+            RequestBody::Watch { .. } | RequestBody::Unwatch { .. } => {
+                return refusal(request.id, "no watches here".to_owned());
+            }
             RequestBody::StateHash { revision } => {
                 let revision = revision.unwrap_or(state.store.revision());
                 ResponseBody::StateHash { revision, hash: state.store.hash_at(revision) }

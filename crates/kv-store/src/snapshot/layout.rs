@@ -3,23 +3,32 @@
 //! Reading and writing stand side by side. Reading an item that is not whole yet says so and takes nothing; what a single
 //! item cannot be, whatever surrounds it, is refused here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU64;
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
 
 use super::{Damage, SNAPSHOT_VERSION, SnapshotError};
+use crate::compaction::{MAX_MARKS, Timeline};
 use crate::hash::RecentHashes;
-use crate::history::{Became, Version};
+use crate::history::{Value, Version, VersionRef};
+use crate::lease::Lease;
 use crate::limits::{KEPT_HASHES, Limits, MAX_ANSWER_BYTES, MAX_KEY_BYTES, MAX_VALUE_BYTES};
 use crate::reader::Reader;
 use crate::session::{KeptReply, Reply, Session};
-use crate::types::{ClientId, Revision, Stamp, StateHash};
+use crate::types::{ClientId, LeaseId, Revision, Stamp, StateHash};
 
 /// A key's item without the key.
 pub(super) const KEY_OVERHEAD_BYTES: usize = 10;
 
 const REMOVED: u8 = 0;
 const PRESENT: u8 = 1;
+const LEASED: u8 = 2;
+
+/// The version before compaction and leases.
+const FIRST_VERSION: u8 = 1;
+/// In place of a quota.
+const NO_QUOTA: u64 = u64::MAX;
 
 /// Why no item was read.
 pub(super) enum Stop {
@@ -49,11 +58,11 @@ fn content<'a>(reader: &mut Reader<'a>, size_bytes: usize) -> Result<&'a [u8], S
     reader.take(size_bytes).ok_or(Stop::NeedsMore)
 }
 
-/// The first item: all that is neither a session nor a key.
+/// The first item: all that is neither a session nor a lease nor a key.
 ///
 /// | bytes | field |
 /// |---|---|
-/// | 1 | format version, 1 |
+/// | 1 | format version, 2 |
 /// | 8 | index applied |
 /// | 8 | cluster time, ns |
 /// | 8 | revision |
@@ -63,6 +72,15 @@ fn content<'a>(reader: &mut Reader<'a>, size_bytes: usize) -> Result<&'a [u8], S
 /// | 8 | keys, removed ones too |
 /// | 4 | h, the number of recent hashes |
 /// | 16 h | the state hashes of the h latest revisions, oldest first |
+/// | 8 | the oldest revision that can be read |
+/// | 8 | cluster time of the latest change, ns |
+/// | 4 | m, the number of marks |
+/// | 16 m | marks, rising: cluster time in ns (8) and the revision that came then (8) |
+/// | 8 | what the keys may cost, 2^64 - 1 for anything |
+/// | 8 | how many leases were ever granted |
+/// | 8 | leases |
+///
+/// Version 1 ends with the hashes: nothing was forgotten then, and there were no leases.
 pub(super) struct Head {
     pub(super) applied_index: u64,
     pub(super) latest_stamp: Stamp,
@@ -72,6 +90,11 @@ pub(super) struct Head {
     pub(super) sessions: u64,
     pub(super) keys: u64,
     pub(super) recent_hashes: RecentHashes,
+    pub(super) oldest: Revision,
+    pub(super) timeline: Timeline,
+    pub(super) quota_bytes: Option<u64>,
+    pub(super) granted: u64,
+    pub(super) leases: u64,
 }
 
 impl Head {
@@ -92,11 +115,22 @@ impl Head {
         for hash in hashes {
             out.put_u128_le(hash.0);
         }
+        out.put_u64_le(self.oldest.0);
+        out.put_u64_le(self.timeline.last_change().0);
+        let marks = self.timeline.marks();
+        out.put_u32_le(u32::try_from(marks.len()).expect("at most MAX_MARKS are kept"));
+        for (stamp, revision) in marks {
+            out.put_u64_le(stamp.0);
+            out.put_u64_le(revision.0);
+        }
+        out.put_u64_le(self.quota_bytes.unwrap_or(NO_QUOTA));
+        out.put_u64_le(self.granted);
+        out.put_u64_le(self.leases);
     }
 
     pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Stop> {
         let [version] = array(reader)?;
-        if version != SNAPSHOT_VERSION {
+        if version != SNAPSHOT_VERSION && version != FIRST_VERSION {
             return Err(Stop::Refused(SnapshotError::UnknownVersion { found: version }));
         }
         let applied_index = number(reader)?;
@@ -110,7 +144,41 @@ impl Head {
         let sessions = number(reader)?;
         let keys = number(reader)?;
         let recent_hashes = Self::decode_recent_hashes(reader, revision, state_hash)?;
-        Ok(Self { applied_index, latest_stamp, revision, state_hash, limits, sessions, keys, recent_hashes })
+        let first = Self {
+            applied_index,
+            latest_stamp,
+            revision,
+            state_hash,
+            limits,
+            sessions,
+            keys,
+            recent_hashes,
+            oldest: Revision(0),
+            timeline: Timeline::default(),
+            quota_bytes: None,
+            granted: 0,
+            leases: 0,
+        };
+        if version == FIRST_VERSION {
+            return Ok(first);
+        }
+        let oldest = Revision(number(reader)?);
+        if oldest > revision {
+            return Err(Damage::Oldest { oldest: oldest.0 }.into());
+        }
+        let timeline = Self::decode_timeline(reader, revision)?;
+        let quota_bytes = Some(number(reader)?).filter(|quota| *quota != NO_QUOTA);
+        let (granted, leases) = (number(reader)?, number(reader)?);
+        Ok(Self { oldest, timeline, quota_bytes, granted, leases, ..first })
+    }
+
+    fn decode_timeline(reader: &mut Reader<'_>, revision: Revision) -> Result<Timeline, Stop> {
+        let last_change = Stamp(number(reader)?);
+        let count = array(reader).map(u32::from_le_bytes)?;
+        let size = bounded(count, MAX_MARKS).ok_or(Damage::Marks { count })?;
+        let marks = (0..size).map(|_| Ok((Stamp(number(reader)?), Revision(number(reader)?))));
+        let marks = marks.collect::<Result<VecDeque<_>, Stop>>()?;
+        Ok(Timeline::restored(marks, last_change, revision).ok_or(Damage::Marks { count })?)
     }
 
     fn decode_recent_hashes(
@@ -191,6 +259,39 @@ impl ReplyItem {
     }
 }
 
+/// A lease without its keys: these say so themselves.
+///
+/// | bytes | field |
+/// |---|---|
+/// | 8 | id, not 0 |
+/// | 8 | time to live, ns |
+/// | 8 | end, cluster time in ns |
+/// | 1 | 0: granted on its own; 1: made for one key |
+pub(super) struct LeaseItem {
+    pub(super) id: LeaseId,
+    pub(super) lease: Lease,
+}
+
+pub(super) fn encode_lease(id: LeaseId, lease: &Lease, out: &mut Vec<u8>) {
+    out.put_u64_le(id.0.get());
+    out.put_u64_le(lease.ttl_ns);
+    out.put_u64_le(lease.ends.0);
+    out.put_u8(lease.is_of_key.into());
+}
+
+impl LeaseItem {
+    pub(super) fn decode(reader: &mut Reader<'_>) -> Result<Self, Stop> {
+        let (id, ttl_ns, ends) = (number(reader)?, number(reader)?, Stamp(number(reader)?));
+        let is_of_key = match array(reader)? {
+            [0] => false,
+            [1] => true,
+            [_] => return Err(Damage::Lease { id }.into()),
+        };
+        let lease = Lease { ttl_ns, ends, is_of_key, keys: BTreeSet::new() };
+        Ok(Self { id: LeaseId(NonZeroU64::new(id).ok_or(Damage::Lease { id })?), lease })
+    }
+}
+
 /// A key without its versions.
 ///
 /// | bytes | field |
@@ -224,37 +325,46 @@ impl<'a> KeyItem<'a> {
 /// | bytes | field |
 /// |---|---|
 /// | 8 | mod_revision |
-/// | 1 | 0: removed, and nothing follows; 1: a value |
+/// | 1 | 0: removed, and nothing follows; 1: a value; 2: a value with a lease |
 /// | 8 | create_revision |
 /// | 8 | version |
+/// | 8 | lease, not 0; only where there is one |
 /// | 4 | n, the value's size |
 /// | n | value |
-pub(super) fn encode_version(version: &Version, out: &mut Vec<u8>) {
+pub(super) fn encode_version(version: VersionRef<'_>, out: &mut Vec<u8>) {
     out.put_u64_le(version.mod_revision.0);
-    match &version.became {
-        Became::Removed => out.put_u8(REMOVED),
-        Became::Present { create_revision, version, value } => {
-            out.put_u8(PRESENT);
-            out.put_u64_le(create_revision.0);
-            out.put_u64_le(*version);
-            out.put_u32_le(u32::try_from(value.len()).expect("a value has at most 1 MiB"));
-            out.put_slice(value);
-        }
+    let Some(value) = version.became else {
+        out.put_u8(REMOVED);
+        return;
+    };
+    out.put_u8(if value.lease.is_some() { LEASED } else { PRESENT });
+    out.put_u64_le(value.create_revision.0);
+    out.put_u64_le(value.version);
+    if let Some(lease) = value.lease {
+        out.put_u64_le(lease.0.get());
     }
+    out.put_u32_le(u32::try_from(value.bytes.len()).expect("a value has at most 1 MiB"));
+    out.put_slice(&value.bytes);
 }
 
 /// Reads a version. The value is copied, so that it never pins a piece.
 pub(super) fn decode_version(reader: &mut Reader<'_>) -> Result<Version, Stop> {
     let mod_revision = Revision(number(reader)?);
-    let became = match array(reader)? {
-        [REMOVED] => Became::Removed,
-        [PRESENT] => {
+    let [kind] = array(reader)?;
+    let became = match kind {
+        REMOVED => None,
+        PRESENT | LEASED => {
             let (create_revision, version) = (Revision(number(reader)?), number(reader)?);
+            let lease = if kind == LEASED {
+                Some(LeaseId(NonZeroU64::new(number(reader)?).ok_or(Damage::Lease { id: 0 })?))
+            } else {
+                None
+            };
             let size = array(reader).map(u32::from_le_bytes)?;
             let size_bytes = bounded(size, MAX_VALUE_BYTES).ok_or(Damage::ValueSize { size_bytes: size })?;
-            Became::Present { create_revision, version, value: Bytes::copy_from_slice(content(reader, size_bytes)?) }
+            Some(Value { bytes: content(reader, size_bytes)?.into(), create_revision, version, lease })
         }
-        [found] => return Err(Damage::VersionKind { found }.into()),
+        found => return Err(Damage::VersionKind { found }.into()),
     };
     Ok(Version { mod_revision, became })
 }

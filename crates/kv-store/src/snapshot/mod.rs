@@ -4,11 +4,12 @@
 //! its bytes lie, which terms and configuration go with it (whoever drives the machine).
 //!
 //! # Why the view stands still
-//! A snapshot is that of one revision R. Keys and versions are never taken away, only added, and what is added has a
-//! revision above R: so the versions up to R are the same whenever they are read, in whatever order the keys are walked,
-//! and it does not matter that a removed key has moved to another map since. The walk goes by key, hence keys may come and
-//! go beside it. All that does change in place (sessions, times, hashes) is small and is captured when the snapshot
-//! begins. Compaction, when it comes, must not cut below R while a snapshot is under way; the walk asserts it.
+//! A snapshot is that of one revision R, with a past since another one. As long as it is under way no version is taken
+//! away, they are only added, and what is added has a revision above R: so the versions up to R are the same whenever they
+//! are read, in whatever order the keys are walked, and it does not matter that a removed key has moved to another map since.
+//! The walk goes by key, hence keys may come and go beside it. All that does change in place (sessions, leases, times,
+//! hashes) is small and is captured when the snapshot begins. What is compacted meanwhile is forgotten to all readers at
+//! once, but its memory is given back only afterwards: the cursor holds a view of the store.
 //!
 //! # The stream
 //! It is a function of the state alone: two equal stores, and a store and the one restored from it, give the same bytes,
@@ -18,6 +19,7 @@
 //! |---|---|
 //! | head: version, index, time, revision, hash, limits, counts, the recent hashes | 1 |
 //! | session, followed by its kept replies | as the head counts |
+//! | lease | as the head counts |
 //! | key, followed by its versions | as the head counts |
 //! | checksum: XXH3-128 of all bytes before it | 1 |
 //!
@@ -30,13 +32,13 @@ mod restore;
 mod take;
 
 use crate::limits::Limits;
-use crate::types::StateHash;
+use crate::types::{LeaseId, StateHash};
 
 pub use restore::RestoringStore;
 pub use take::SnapshotCursor;
 
-/// The version this crate writes, and the only one it reads.
-pub const SNAPSHOT_VERSION: u8 = 1;
+/// The version this crate writes. It reads the ones before it, too.
+pub const SNAPSHOT_VERSION: u8 = 2;
 
 /// Why bytes are no snapshot of this store. After any of these the restoring is over: begin again with
 /// [`RestoringStore::new`].
@@ -45,7 +47,7 @@ pub const SNAPSHOT_VERSION: u8 = 1;
 pub enum SnapshotError {
     /// A later version's, or no snapshot at all.
     #[error(
-        "the snapshot has version {found}, this server reads version {SNAPSHOT_VERSION}; upgrade this server, or take the \
+        "the snapshot has version {found}, this server reads versions up to {SNAPSHOT_VERSION}; upgrade this server, or take the \
          snapshot from one of its own version"
     )]
     UnknownVersion {
@@ -173,11 +175,39 @@ pub enum Damage {
         revision: u64,
     },
     /// Each revision has changed a key.
-    #[error("{versions} versions cannot be those of {revision} revisions")]
+    #[error("not every revision up to {revision} has a version")]
     MissingVersions {
-        /// How many there are, of all keys.
-        versions: u64,
         /// The snapshot's revision.
         revision: u64,
+    },
+    /// Above the snapshot's revision.
+    #[error("the oldest revision, {oldest}, is still to come")]
+    Oldest {
+        /// It.
+        oldest: u64,
+    },
+    /// Too many, or not rising.
+    #[error("{count} marks of the time of revisions are too many, or do not rise")]
+    Marks {
+        /// How many it announces.
+        count: u32,
+    },
+    /// More than the limits allow, or than were granted.
+    #[error("it announces {count} leases")]
+    LeaseCount {
+        /// How many it announces.
+        count: u64,
+    },
+    /// Ids rise and are not 0, and a lease is of one kind or the other.
+    #[error("the lease {id:016x} is out of order or of an unknown kind")]
+    Lease {
+        /// Its id.
+        id: u64,
+    },
+    /// A key goes with a lease that is not there.
+    #[error("a key has the lease {id}, which is not there")]
+    NoSuchLease {
+        /// Its id.
+        id: LeaseId,
     },
 }

@@ -1,13 +1,16 @@
 //! A store from a snapshot, from bytes that may be anything.
 
-use bytes::Bytes;
+use std::sync::Arc;
+
 use xxhash_rust::xxh3::Xxh3;
 
-use super::layout::{Head, KeyItem, ReplyItem, SessionItem, Stop, decode_checksum, decode_version};
+use super::layout::{Head, KeyItem, LeaseItem, ReplyItem, SessionItem, Stop, decode_checksum, decode_version};
 use super::{Damage, SnapshotError};
+use crate::compaction::Timeline;
 use crate::history::RestoringHistory;
-use crate::limits::Limits;
-use crate::machine::KvStore;
+use crate::lease::Leases;
+use crate::limits::{Limits, MAX_LEASES};
+use crate::machine::{KvStore, Restored};
 use crate::reader::Reader;
 use crate::session::{Session, Sessions};
 use crate::store::Store;
@@ -43,17 +46,17 @@ struct Contents {
     applied_index: u64,
     latest_stamp: Stamp,
     state_hash: StateHash,
+    timeline: Timeline,
     sessions: Sessions,
     sessions_left: u64,
     last_client: Option<ClientId>,
     open_session: Option<OpenSession>,
+    leases_left: u64,
     store: Store,
     keys_left: u64,
     /// Empty before the first, and as such below it.
     last_key: Vec<u8>,
     open_key: Option<OpenKey>,
-    /// Of all keys together.
-    versions: u64,
 }
 
 /// A session some of whose replies are still to come.
@@ -65,7 +68,7 @@ struct OpenSession {
 
 /// A key some of whose versions are still to come.
 struct OpenKey {
-    key: Bytes,
+    key: Arc<[u8]>,
     history: RestoringHistory,
     versions_left: u64,
 }
@@ -162,6 +165,10 @@ impl Contents {
         if head.sessions > limits.sessions as u64 {
             return Err(Damage::SessionCount { count: head.sessions }.into());
         }
+        if head.leases > head.granted.min(MAX_LEASES as u64) {
+            return Err(Damage::LeaseCount { count: head.leases }.into());
+        }
+        let leases = Leases::restored(head.granted);
         Ok(Self {
             applied_index: head.applied_index,
             latest_stamp: head.latest_stamp,
@@ -170,17 +177,18 @@ impl Contents {
             sessions_left: head.sessions,
             last_client: None,
             open_session: None,
-            store: Store::restoring(head.revision, head.recent_hashes),
+            timeline: head.timeline,
+            leases_left: head.leases,
+            store: Store::restoring(head.revision, head.oldest, head.recent_hashes, leases, head.quota_bytes),
             keys_left: head.keys,
             last_key: Vec::new(),
             open_key: None,
-            versions: 0,
         })
     }
 
     fn is_whole(&self) -> bool {
         let all_sessions = self.sessions_left == 0 && self.open_session.is_none();
-        all_sessions && self.keys_left == 0 && self.open_key.is_none()
+        all_sessions && self.leases_left == 0 && self.keys_left == 0 && self.open_key.is_none()
     }
 
     fn take_item(&mut self, reader: &mut Reader<'_>) -> Result<(), Stop> {
@@ -190,10 +198,15 @@ impl Contents {
         } else if self.sessions_left > 0 {
             self.open_session(SessionItem::decode(reader)?)?;
             self.close_session();
+        } else if self.leases_left > 0 {
+            let LeaseItem { id, lease } = LeaseItem::decode(reader)?;
+            if !self.store.leases_mut().restore(id, lease) {
+                return Err(Damage::Lease { id: id.0.get() }.into());
+            }
+            self.leases_left -= 1;
         } else if let Some(open) = &mut self.open_key {
             open.take_version(reader, self.store.revision())?;
-            self.versions += 1;
-            self.close_key();
+            self.close_key()?;
         } else {
             self.open_key(&KeyItem::decode(reader)?)?;
         }
@@ -230,32 +243,37 @@ impl Contents {
         }
         self.last_key.clear();
         self.last_key.extend_from_slice(key);
-        let key = Bytes::copy_from_slice(key);
+        let key = Arc::from(key);
         let capacity = usize::try_from(versions.min(VERSIONS_AHEAD)).expect("a small number");
         self.keys_left -= 1;
-        self.open_key =
-            Some(OpenKey { key, history: RestoringHistory::with_capacity(capacity), versions_left: versions });
+        let history = RestoringHistory::new(self.store.base(), capacity);
+        self.open_key = Some(OpenKey { key, history, versions_left: versions });
         Ok(())
     }
 
-    fn close_key(&mut self) {
+    fn close_key(&mut self) -> Result<(), Damage> {
         if let Some(OpenKey { key, history, .. }) = self.open_key.take_if(|open| open.versions_left == 0) {
-            let history = history.finish(&key);
-            self.store.restore_key(key, history);
+            let (past, current) = history.finish(&key);
+            let lease = current.as_ref().and_then(|current| current.value.lease);
+            if let Some(id) = lease.filter(|id| self.store.leases().get(*id).is_none()) {
+                return Err(Damage::NoSuchLease { id });
+            }
+            self.store.restore_key(&key, past, current);
         }
+        Ok(())
     }
 
     /// The machine, if its keys are those of the head's state hash (rule 10).
-    fn finish(self) -> Result<KvStore, Stop> {
-        let revision = self.store.revision().0;
-        if self.versions < revision {
-            return Err(Damage::MissingVersions { versions: self.versions, revision }.into());
+    fn finish(mut self) -> Result<KvStore, Stop> {
+        if !self.store.restore_changes() {
+            return Err(Damage::MissingVersions { revision: self.store.revision().0 }.into());
         }
         let (recomputed, recorded) = (self.store.hash(), self.state_hash);
         if recomputed != recorded {
             return Err(Stop::Refused(SnapshotError::WrongStateHash { recomputed, recorded }));
         }
-        Ok(KvStore::restored(self.store, self.sessions, self.applied_index, self.latest_stamp))
+        let Self { store, sessions, timeline, applied_index, latest_stamp, .. } = self;
+        Ok(KvStore::restored(Restored { store, sessions, timeline, applied_index, latest_stamp }))
     }
 }
 

@@ -1,19 +1,25 @@
 //! Taking a snapshot, piece by piece.
 
 use std::ops::Bound;
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::layout::{Head, KEY_OVERHEAD_BYTES, KeyItem, encode_reply, encode_session, encode_version};
-use crate::history::Version;
+use super::layout::{Head, KEY_OVERHEAD_BYTES, KeyItem, encode_lease, encode_reply, encode_session, encode_version};
+use crate::compaction::Timeline;
+use crate::history::Versions;
 use crate::session::Sessions;
-use crate::store::Store;
+use crate::store::{Store, View};
 use crate::types::{Revision, Stamp};
 
-/// How far a snapshot has been given away. Belongs to the machine that began it; it holds on to nothing of its keys.
+/// How far a snapshot has been given away. Belongs to the machine that began it, which takes no version away as long as the
+/// cursor lives: drop one that is not wanted any more.
 pub struct SnapshotCursor {
+    _view: View,
     revision: Revision,
+    /// The revision before the oldest that can be read.
+    base: Revision,
     stage: Stage,
     /// Of all bytes given so far.
     checksum: Xxh3,
@@ -39,10 +45,10 @@ enum Stage {
 enum Place {
     Start,
     /// Everything up to this key was given, or is younger than the snapshot.
-    Behind(Bytes),
+    Behind(Arc<[u8]>),
     /// Of this key, so many of its versions were given.
     Within {
-        key: Bytes,
+        key: Arc<[u8]>,
         given: usize,
         versions: usize,
     },
@@ -67,8 +73,8 @@ impl Piece {
     }
 
     /// Adds versions from number `given` on until it is full, and says how many are then given.
-    fn versions(&mut self, versions: &[Version], mut given: usize) -> usize {
-        for version in versions.iter().skip(given) {
+    fn versions(&mut self, versions: Versions<'_>, mut given: usize) -> usize {
+        for version in versions.skip(given) {
             if self.is_full() {
                 break;
             }
@@ -81,7 +87,13 @@ impl Piece {
 
 impl SnapshotCursor {
     /// Fixes the view and captures what changes in place.
-    pub(crate) fn begin(store: &Store, sessions: &Sessions, applied_index: u64, latest_stamp: Stamp) -> Self {
+    pub(crate) fn begin(
+        store: &Store,
+        sessions: &Sessions,
+        timeline: &Timeline,
+        applied_index: u64,
+        latest_stamp: Stamp,
+    ) -> Self {
         let keys = store.history_count() as u64;
         let head = Head {
             applied_index,
@@ -92,6 +104,11 @@ impl SnapshotCursor {
             sessions: sessions.len() as u64,
             keys,
             recent_hashes: store.recent_hashes().clone(),
+            oldest: store.oldest(),
+            timeline: timeline.clone(),
+            quota_bytes: store.quota_bytes(),
+            granted: store.leases().granted(),
+            leases: store.leases().len() as u64,
         };
         let mut captured = Vec::new();
         head.encode(&mut captured);
@@ -101,8 +118,12 @@ impl SnapshotCursor {
                 encode_reply(*sequence, kept, &mut captured);
             }
         }
+        for (id, lease) in store.leases().iter() {
+            encode_lease(id, lease, &mut captured);
+        }
         let stage = Stage::Captured { rest: captured.into(), keys };
-        Self { revision: store.revision(), stage, checksum: Xxh3::new() }
+        let (revision, base) = (store.revision(), store.base());
+        Self { _view: store.open_view(), revision, base, stage, checksum: Xxh3::new() }
     }
 
     /// See [`crate::KvStore::snapshot_chunk`].
@@ -119,7 +140,7 @@ impl SnapshotCursor {
             }
             Stage::Keys { place, left } => {
                 let mut piece = Piece { bytes: Vec::new(), passed_bytes: 0, budget_bytes };
-                place.walk(store, self.revision, left, &mut piece);
+                place.walk(store, (self.base, self.revision), left, &mut piece);
                 self.checksum.update(&piece.bytes);
                 if *left == 0 {
                     piece.bytes.put_u128_le(self.checksum.digest128());
@@ -143,19 +164,19 @@ impl Place {
     }
 
     /// Goes on until the piece is full or no key is left.
-    fn walk(&mut self, store: &Store, revision: Revision, left: &mut u64, piece: &mut Piece) {
+    fn walk(&mut self, store: &Store, (base, revision): (Revision, Revision), left: &mut u64, piece: &mut Piece) {
         let (start, mut begun) = self.resume();
         let mut histories = store.histories(start);
         let mut reached = None;
         while *left > 0 && !piece.is_full() {
             let (key, history) = histories.next().expect("no key leaves while a snapshot is under way");
-            let versions = history.until(revision);
+            let versions = history.versions(base, revision);
             let given = match begun.take() {
                 Some((given, before)) => {
                     assert_eq!(versions.len(), before, "no version leaves while a snapshot is under way");
                     piece.versions(versions, given)
                 }
-                None if versions.is_empty() => {
+                None if versions.len() == 0 => {
                     piece.pass_over(key);
                     reached = Some((key, None));
                     continue;
@@ -169,7 +190,7 @@ impl Place {
             *left -= u64::from(is_whole);
             reached = Some((key, (!is_whole).then_some((given, versions.len()))));
         }
-        match reached.map(|(key, open)| (key.clone(), open)) {
+        match reached.map(|(key, open)| (Arc::clone(key), open)) {
             Some((key, None)) => *self = Self::Behind(key),
             Some((key, Some((given, versions)))) => *self = Self::Within { key, given, versions },
             None => {}

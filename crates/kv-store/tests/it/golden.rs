@@ -5,15 +5,17 @@
 //! appended without a fixture fails here.
 
 use std::fmt::Debug;
+use std::num::NonZeroU64;
 
 use bytes::Bytes;
 use kv_store::api::{
-    Consistency, LeaderChange, Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Request,
-    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody,
+    Consistency, LeaderChange, Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Push,
+    PushBody, Request, RequestBody, RequestError, RequestErrorKind, Response, ResponseBody, WatchEvent, WatchTarget,
 };
 use kv_store::{
-    Answer, ClientId, Command, Effect, Envelope, Found, Item, KvStore, Limit, Limits, NotAnInteger, Outcome, Part,
-    Principal, Query, Refusal, Revision, SessionHeader, Stamp, StateHash,
+    Answer, ClientId, ClusterCommand, Command, Comparison, Effect, Entry, Envelope, Found, Item, KvStore, LeaseChoice,
+    LeaseId, LeaseInfo, Limit, Limits, NotAnInteger, Operation, OperationResult, Outcome, Part, Principal, Query,
+    Refusal, Relation, Revision, SessionHeader, Stamp, StateHash, Test, Transaction,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -24,20 +26,22 @@ struct Golden {
     file: &'static str,
     lines: Vec<(&'static str, &'static str)>,
     next: usize,
+    missing: String,
 }
 
 impl Golden {
     fn new(file: &'static str, text: &'static str) -> Self {
         let is_fixture = |line: &&str| !line.is_empty() && !line.starts_with('#');
         let lines = text.lines().filter(is_fixture).map(|line| line.split_once(' ').unwrap()).collect();
-        Self { file, lines, next: 0 }
+        Self { file, lines, next: 0, missing: String::new() }
     }
 
     /// The next fixture's bytes. They are `encoded`, or the format has changed.
     fn check_bytes(&mut self, name: &str, encoded: &[u8]) -> Bytes {
         let encoded = hex(encoded);
         let Some((found, expected)) = self.lines.get(self.next) else {
-            panic!("{} has no fixture for: {name} {encoded}", self.file)
+            self.missing.push_str(&format!("{name} {encoded}\n"));
+            return unhex(&encoded);
         };
         assert_eq!((*found, *expected), (name, encoded.as_str()), "{}: the format has changed", self.file);
         self.next += 1;
@@ -49,7 +53,16 @@ impl Golden {
         assert_eq!(postcard::from_bytes::<T>(&fixture).as_ref(), Ok(value), "{}: {name}", self.file);
     }
 
+    /// The next fixture is one that an earlier version wrote.
+    fn earlier(&mut self, name: &str) -> Bytes {
+        let (found, bytes) = self.lines[self.next];
+        assert_eq!(found, name, "{}", self.file);
+        self.next += 1;
+        unhex(bytes)
+    }
+
     fn end(self) {
+        assert_eq!(self.missing, "", "{} has no fixtures for these", self.file);
         assert_eq!(self.next, self.lines.len(), "{} has fixtures that nothing decodes", self.file);
     }
 }
@@ -68,7 +81,12 @@ fn unhex(text: &str) -> Bytes {
 
 /// No variant of `T` from `count` on: each has its fixtures above.
 fn assert_variants<T: DeserializeOwned + Debug>(count: u8) {
-    let decode = |variant| postcard::take_from_bytes::<T>(&[&[variant], &[0; 64][..]].concat()).map(|(value, _)| value);
+    // A lease's id is not 0, a truth value nothing but 0 and 1.
+    let decode_with = |variant: u8, rest: u8| {
+        let bytes = [&[variant], &[rest; 64][..]].concat();
+        postcard::take_from_bytes::<T>(&bytes).map(|(value, _)| value)
+    };
+    let decode = |variant| decode_with(variant, 0).or_else(|_| decode_with(variant, 1));
     for variant in 0..count {
         decode(variant).unwrap_or_else(|error| panic!("variant {variant} is gone: {error}"));
     }
@@ -86,6 +104,47 @@ fn commands() -> Vec<(&'static str, Command)> {
         ("increment", Command::Increment { key: key.clone(), by: 300 }),
         ("increment_down", Command::Increment { key, by: -1 }),
     ]
+}
+
+fn later_commands() -> Vec<(&'static str, Command)> {
+    let (key, value) = (bytes("key"), bytes("value"));
+    let id = LeaseId(NonZeroU64::new(300).unwrap());
+    let leased = |lease| Command::SetLeased { key: bytes("key"), value: bytes("value"), if_absent: false, lease };
+    vec![
+        ("transact_nothing", Command::Transact(Transaction::default())),
+        ("transact", Command::Transact(transaction(&key, &value))),
+        ("set_leased", leased(LeaseChoice::Granted(id))),
+        ("set_ttl", leased(LeaseChoice::Own { ttl_ms: 10_000 })),
+        ("grant_lease", Command::GrantLease { ttl_ms: 10_000 }),
+        ("keep_alive", Command::KeepAlive { id }),
+        ("revoke_lease", Command::RevokeLease { id }),
+    ]
+}
+
+/// One with every test, relation and operation.
+fn transaction(key: &Bytes, value: &Bytes) -> Transaction {
+    let tests = [
+        Test::Value(Relation::Equal, value.clone()),
+        Test::Version(Relation::NotEqual, 1),
+        Test::CreateRevision(Relation::Less, Revision(2)),
+        Test::ModRevision(Relation::LessOrEqual, Revision(300)),
+        Test::Version(Relation::Greater, 4),
+        Test::Version(Relation::GreaterOrEqual, 5),
+        Test::Present,
+        Test::Absent,
+    ];
+    Transaction {
+        comparisons: tests.into_iter().map(|test| Comparison { key: key.clone(), test }).collect(),
+        then: vec![
+            Operation::Get { key: key.clone() },
+            Operation::Set { key: key.clone(), value: value.clone() },
+            Operation::Delete { key: key.clone() },
+        ],
+        otherwise: vec![
+            Operation::DeletePrefix { prefix: key.clone() },
+            Operation::Scan { prefix: key.clone(), limit: 1_000, keys_only: true },
+        ],
+    }
 }
 
 #[test]
@@ -110,8 +169,44 @@ fn commands_and_envelopes() {
             assert_eq!(Envelope::decode(&fixture), Ok(envelope), "{name}.{of}");
         }
     }
+    for (name, command) in later_commands() {
+        golden.check(name, &command);
+        let envelope = Envelope { session, principal: Principal::nobody(), command };
+        let fixture = golden.check_bytes(&format!("envelope.{name}"), &envelope.encode());
+        assert_eq!(Entry::decode(&fixture), Ok(Entry::Client(envelope)), "{name}");
+    }
+    for (name, command) in [
+        ("compact", ClusterCommand::Compact { aged: Revision(300), history_bytes: 1 << 28 }),
+        ("expire", ClusterCommand::Expire),
+        ("set_quota", ClusterCommand::SetQuota { quota_bytes: Some(1 << 32) }),
+        ("set_no_quota", ClusterCommand::SetQuota { quota_bytes: None }),
+    ] {
+        let fixture = golden.check_bytes(name, &command.encode());
+        assert_eq!(Entry::decode(&fixture), Ok(Entry::Cluster(command)), "{name}");
+    }
     golden.end();
-    assert_variants::<Command>(5);
+    assert_variants::<Command>(10);
+    assert_variants::<ClusterCommand>(3);
+    assert_variants::<Test>(6);
+    assert_variants::<Relation>(6);
+    assert_variants::<Operation>(5);
+}
+
+fn results() -> Vec<OperationResult> {
+    let item = Item {
+        key: bytes("key"),
+        value: bytes("value"),
+        create_revision: Revision(3),
+        mod_revision: Revision(300),
+        version: 2,
+    };
+    vec![
+        OperationResult::Got(None),
+        OperationResult::Got(Some(item.clone())),
+        OperationResult::Set,
+        OperationResult::Deleted { keys: 10_000, more: true },
+        OperationResult::Scanned { items: vec![item], next: Some(bytes("l")) },
+    ]
 }
 
 #[test]
@@ -137,14 +232,25 @@ fn replies() {
         ("too_large_value", too_large(Part::Value)),
         ("empty_key", Err(Refusal::EmptyKey)),
         ("unreadable", Err(Refusal::Unreadable)),
+        ("transacted", reply(Effect::Transacted { succeeded: true, results: results() })),
+        ("kept", reply(Effect::Kept)),
+        ("leased", reply(Effect::Leased { id: LeaseId(NonZeroU64::new(300).unwrap()), ttl_ms: 10_000 })),
+        ("revoked", reply(Effect::Revoked { keys: 3, more: false })),
+        ("overloaded_leases", Err(Refusal::Overloaded { what: Limit::Leases })),
+        ("too_many_operations", Err(Refusal::TooManyOperations { operations: 129 })),
+        ("answer_too_large", Err(Refusal::AnswerTooLarge)),
+        ("no_such_lease", Err(Refusal::NoSuchLease { id: LeaseId(NonZeroU64::new(300).unwrap()) })),
+        ("ttl_out_of_range", Err(Refusal::TtlOutOfRange)),
+        ("no_space", Err(Refusal::NoSpace { live_bytes: 301, quota_bytes: 300 })),
     ];
     for (name, case) in &cases {
         golden.check(name, case);
     }
     golden.end();
-    assert_variants::<Effect>(4);
-    assert_variants::<Refusal>(8);
-    assert_variants::<Limit>(2);
+    assert_variants::<Effect>(8);
+    assert_variants::<OperationResult>(4);
+    assert_variants::<Refusal>(13);
+    assert_variants::<Limit>(3);
     assert_variants::<NotAnInteger>(2);
     assert_variants::<Part>(2);
 }
@@ -180,10 +286,21 @@ fn requests() {
     golden.check("member_remove", &change(MemberChange::Remove { id: 300 }));
     let get = Query::Get { key: bytes("key") };
     golden.check("get_at", &request(RequestBody::ReadAt { query: get, revision: Revision(300) }));
+    for (name, target) in [("watch", WatchTarget::Key(bytes("key"))), ("watch_prefix", WatchTarget::Prefix(bytes("k")))]
+    {
+        let from = matches!(target, WatchTarget::Prefix(_)).then_some(Revision(300));
+        golden.check(name, &request(RequestBody::Watch { target, from, previous: from.is_some() }));
+    }
+    golden.check("unwatch", &request(RequestBody::Unwatch { id: 299 }));
+    golden.check(
+        "leases",
+        &request(RequestBody::Read { query: Query::Leases { from: None }, consistency: Consistency::Linearizable }),
+    );
     golden.end();
-    assert_variants::<RequestBody>(8);
+    assert_variants::<WatchTarget>(2);
+    assert_variants::<RequestBody>(10);
     assert_variants::<MemberChange>(3);
-    assert_variants::<Query>(2);
+    assert_variants::<Query>(3);
     assert_variants::<Consistency>(4);
 }
 
@@ -271,10 +388,28 @@ fn responses() {
     let members = Members { voters: vec![1, 2, 300], learners: vec![4], revision: Revision(300) };
     golden.check("members", &Response { id: 300, leader: leader(), body: Ok(ResponseBody::Members(members)) });
     golden.check("not_ready", &error(RequestErrorKind::NotReady));
+    golden.check("unwatched", &Response { id: 300, leader: leader(), body: Ok(ResponseBody::Unwatched) });
+    golden.check("compacted", &error(RequestErrorKind::Compacted { oldest: Revision(300) }));
+    let id = LeaseId(NonZeroU64::new(300).unwrap());
+    let leases = vec![LeaseInfo { id, ttl_ms: 10_000, left_ms: 300, keys: 2 }];
+    let found = Found::Leases { leases, next: Some(id) };
+    let body = Ok(ResponseBody::Answer(Answer { revision: Revision(300), found }));
+    golden.check("leases", &Response { id: 300, leader: leader(), body });
+    for (name, body) in [
+        ("push_watching", PushBody::Watching { revision: Revision(300) }),
+        ("push_events", PushBody::Events),
+        ("push_progress", PushBody::Progress { revision: Revision(300) }),
+    ] {
+        golden.check(name, &Push { id: 300, body });
+    }
+    let event =
+        |value, previous| WatchEvent { key: bytes("key"), revision: Revision(300), value, previous, last: true };
+    golden.check("events", &vec![event(Some(bytes("new")), Some(bytes("old"))), event(None, None)]);
     golden.end();
-    assert_variants::<ResponseBody>(6);
-    assert_variants::<Found>(2);
-    assert_variants::<RequestErrorKind>(12);
+    assert_variants::<PushBody>(3);
+    assert_variants::<ResponseBody>(7);
+    assert_variants::<Found>(3);
+    assert_variants::<RequestErrorKind>(13);
 }
 
 #[test]
@@ -297,9 +432,13 @@ fn state_hashes() {
 #[test]
 fn snapshots() {
     let mut golden = Golden::new("snapshot.txt", include_str!("golden/snapshot.txt"));
+    let names = ["empty", "one_key", "two_versions_and_a_kept_refusal", "a_removed_key", "a_key_that_came_back"];
+    let first_version: Vec<_> = names.iter().map(|name| golden.earlier(name)).collect();
+    let mut stores = Vec::new();
     let mut check = |name: &str, store: &KvStore| {
-        let fixture = golden.check_bytes(name, &snapshot(store));
+        let fixture = golden.check_bytes(&format!("{name}_2"), &snapshot(store));
         assert_eq!(restore(Limits::default(), [&*fixture]).as_ref(), Ok(store), "{name}");
+        stores.push(store.clone());
     };
     let mut shop = Shop::new();
     check("empty", &shop.store);
@@ -314,5 +453,19 @@ fn snapshots() {
     check("a_removed_key", &shop.store);
     shop.request(6, header(7, 7), set("key", "again")).unwrap();
     check("a_key_that_came_back", &shop.store);
+    shop.request(7, header(7, 8), Command::GrantLease { ttl_ms: 10_000 }).unwrap();
+    let own = LeaseChoice::Own { ttl_ms: 300 };
+    let leased = Command::SetLeased { key: bytes("leased"), value: bytes("value"), if_absent: true, lease: own };
+    shop.request(8, header(7, 9), leased).unwrap();
+    check("leases", &shop.store);
+    shop.entry(9, &ClusterCommand::SetQuota { quota_bytes: Some(300) }.encode()).unwrap();
+    shop.entry(10, &ClusterCommand::Compact { aged: Revision(4), history_bytes: u64::MAX }.encode()).unwrap();
+    check("a_quota_and_a_forgotten_past", &shop.store);
     golden.end();
+    // What the first version wrote is read as the same keys and sessions.
+    for ((name, bytes), store) in names.iter().zip(first_version).zip(&stores) {
+        let restored = restore(Limits::default(), [&*bytes]).unwrap();
+        assert_eq!((restored.revision(), restored.state_hash()), (store.revision(), store.state_hash()), "{name}");
+        assert_eq!(restored.session_count(), store.session_count(), "{name}");
+    }
 }

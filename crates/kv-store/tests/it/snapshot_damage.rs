@@ -1,8 +1,10 @@
 //! Snapshots that are none: each damage has its name, and nothing panics.
 
+use std::num::NonZeroU64;
+
 use bytes::BufMut;
 use kv_store::{
-    Command, Damage, KvStore, Limits, MAX_AHEAD_NS, Revision, SESSION_WINDOW_NS, SessionHeader, SnapshotError,
+    Command, Damage, KvStore, LeaseId, Limits, MAX_AHEAD_NS, Revision, SESSION_WINDOW_NS, SessionHeader, SnapshotError,
     StateHash,
 };
 use xxhash_rust::xxh3::xxh3_128;
@@ -135,6 +137,11 @@ struct Parts {
     keys: u64,
     hashes: Vec<u128>,
     hash_count: u32,
+    oldest: u64,
+    marks: Vec<(u64, u64)>,
+    granted: u64,
+    /// Id, kind.
+    leases: Vec<(u64, u8)>,
     /// Client, birth, lowest unanswered, needed until, replies: all sessions.
     tables: Vec<(u128, [u64; 4], Replies)>,
     /// Key, number of versions, versions.
@@ -163,8 +170,12 @@ impl Parts {
         let needed_until = |touched: u64| touched + MAX_AHEAD_NS + SESSION_WINDOW_NS;
         let set = |revision: u8| vec![0, revision, 0, 1];
         Self {
-            version: 1,
+            version: 2,
             revision: 4,
+            oldest: 0,
+            marks: vec![(1, 1)],
+            granted: 0,
+            leases: vec![],
             sessions: 2,
             keys: 2,
             hashes: (0..=4).map(|revision| store.hash_at(Revision(revision)).unwrap().0).collect(),
@@ -195,6 +206,20 @@ impl Parts {
         for hash in &self.hashes {
             out.put_u128_le(*hash);
         }
+        if self.version > 1 {
+            let quota = u64::MAX;
+            for number in [self.oldest, 4] {
+                out.put_u64_le(number);
+            }
+            out.put_u32_le(self.marks.len() as u32);
+            for (stamp, revision) in &self.marks {
+                out.put_u64_le(*stamp);
+                out.put_u64_le(*revision);
+            }
+            for number in [quota, self.granted, self.leases.len() as u64] {
+                out.put_u64_le(number);
+            }
+        }
         for (client, numbers, replies) in &self.tables {
             out.put_u128_le(*client);
             for number in numbers {
@@ -205,6 +230,12 @@ impl Parts {
                 out.put_u32_le(reply.len() as u32);
                 out.put_slice(reply);
             }
+        }
+        for (id, kind) in &self.leases {
+            for number in [*id, 1_000_000, 5] {
+                out.put_u64_le(number);
+            }
+            out.put_u8(*kind);
         }
         for (key, count, versions) in &self.histories {
             out.put_u16_le(key.len() as u16);
@@ -247,8 +278,17 @@ fn check(expected: &Damage, change: impl FnOnce(&mut Parts)) {
 #[test]
 fn versions_of_the_format_that_are_not_known_are_named() {
     let (_, mut parts) = parts();
-    parts.version = 2;
-    assert_eq!(restore(LIMITS, [&*parts.encode()]), Err(SnapshotError::UnknownVersion { found: 2 }));
+    parts.version = 3;
+    assert_eq!(restore(LIMITS, [&*parts.encode()]), Err(SnapshotError::UnknownVersion { found: 3 }));
+}
+
+#[test]
+fn the_version_before_is_read_too() {
+    let (store, mut parts) = parts();
+    parts.version = 1;
+    let restored = restore(LIMITS, [&*parts.encode()]).unwrap();
+    assert_eq!((restored.revision(), restored.state_hash()), (store.revision(), store.state_hash()));
+    assert_eq!(restored.oldest_revision(), Revision(0));
 }
 
 #[test]
@@ -269,8 +309,33 @@ fn damage_in_the_head_is_named() {
     });
     check(&Damage::SessionCount { count: 4 }, |parts| parts.sessions = 4);
     check(&Damage::SessionCount { count: u64::MAX }, |parts| parts.sessions = u64::MAX);
-    check(&Damage::MissingVersions { versions: 4, revision: 5 }, |parts| parts.revision = 5);
-    check(&Damage::MissingVersions { versions: 4, revision: u64::MAX }, |parts| parts.revision = u64::MAX);
+    check(&Damage::MissingVersions { revision: 5 }, |parts| parts.revision = 5);
+    check(&Damage::MissingVersions { revision: u64::MAX }, |parts| parts.revision = u64::MAX);
+    check(&Damage::Oldest { oldest: 5 }, |parts| parts.oldest = 5);
+    check(&Damage::Marks { count: 2 }, |parts| parts.marks = vec![(1, 1), (2, 1)]);
+    check(&Damage::Marks { count: 2 }, |parts| parts.marks = vec![(2, 1), (2, 2)]);
+    check(&Damage::Marks { count: 1 }, |parts| parts.marks = vec![(5, 1)]);
+    check(&Damage::Marks { count: 1 }, |parts| parts.marks = vec![(1, 5)]);
+    check(&Damage::Marks { count: 303 }, |parts| parts.marks = (1..=303).map(|place| (place, place)).collect());
+}
+
+#[test]
+fn damage_in_the_leases_is_named() {
+    let leases = |damage: &Damage, leases: &[(u64, u8)]| {
+        check(damage, |parts| (parts.granted, parts.leases) = (2, leases.to_vec()));
+    };
+    leases(&Damage::LeaseCount { count: 3 }, &[(1, 0), (2, 0), (3, 0)]);
+    leases(&Damage::Lease { id: 0 }, &[(0, 0)]);
+    leases(&Damage::Lease { id: 1 }, &[(1, 2)]);
+    leases(&Damage::Lease { id: 1 }, &[(1, 0), (1, 0)]);
+    let leased = |id: u64| {
+        let mut version = present(4, 4, 1, "x");
+        version[8] = 2;
+        version.splice(25..25, id.to_le_bytes());
+        version
+    };
+    check(&Damage::Lease { id: 0 }, |parts| parts.histories[1].2[0] = leased(0));
+    check(&Damage::NoSuchLease { id: LeaseId(NonZeroU64::MIN) }, |parts| parts.histories[1].2[0] = leased(1));
 }
 
 #[test]
@@ -300,7 +365,7 @@ fn damage_in_the_keys_is_named() {
     check(&Damage::KeySize { size_bytes: 4_097 }, |parts| parts.histories[0].0 = vec![b'a'; 4_097]);
     check(&Damage::VersionCount { count: 0 }, |parts| parts.histories[0].1 = 0);
     check(&Damage::VersionCount { count: 5 }, |parts| parts.histories[0].1 = 5);
-    check(&Damage::VersionKind { found: 2 }, |parts| parts.histories[0].2[2][8] = 2);
+    check(&Damage::VersionKind { found: 3 }, |parts| parts.histories[0].2[2][8] = 3);
     check(&Damage::ValueSize { size_bytes: 1024 * 1024 + 1 }, |parts| {
         parts.histories[1].2[0] = present(4, 4, 1, &"v".repeat(1024 * 1024 + 1));
     });
@@ -317,6 +382,7 @@ fn damage_in_a_chain_of_versions_is_named() {
     order(1, 0, present(1, 0, 1, "1"));
     order(1, 0, present(1, 1, 2, "1"));
     order(2, 1, present(2, 2, 2, "2"));
+    order(2, 1, present(2, 1, 1, "2"));
     order(2, 1, present(2, 1, 3, "2"));
     order(2, 1, present(2, 1, 0, "2"));
     check(&Damage::VersionOrder { revision: 3 }, |parts| parts.histories[0].2[1] = removed(2));
@@ -330,14 +396,14 @@ fn errors_say_what_to_do_next() {
     let text = |stream: &[u8]| restore(LIMITS, [stream]).unwrap_err().to_string();
     assert_eq!(
         text(&sealed(vec![9])),
-        "the snapshot has version 9, this server reads version 1; upgrade this server, or take the snapshot from one of \
+        "the snapshot has version 9, this server reads versions up to 2; upgrade this server, or take the snapshot from one of \
          its own version"
     );
     assert_eq!(text(&[1]), "the snapshot ends after 1 bytes, before its checksum; push the rest, or fetch it again");
     parts.histories[0].2[2][8] = 7;
     assert_eq!(
         text(&parts.encode()),
-        "the snapshot is damaged at byte 380: a version is of the unknown kind 7; discard it and fetch it again, or from \
+        "the snapshot is damaged at byte 440: a version is of the unknown kind 7; discard it and fetch it again, or from \
          another node"
     );
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::exactly_once::{LIMITS, tries};
 use crate::store_model::command;
-use crate::support::{Reply, envelope, restore, snapshot};
+use crate::support::{Reply, restore, snapshot};
 
 /// Entries with sessions, copies, expiry and late deadlines; few keys, so that most commands meet an earlier one.
 fn entries() -> impl Strategy<Value = Vec<(Stamp, Bytes)>> {
@@ -15,7 +15,7 @@ fn entries() -> impl Strategy<Value = Vec<(Stamp, Bytes)>> {
         let mut now = 0;
         let stamped = tries.iter().zip(&commands).map(|(attempt, text)| {
             now += attempt.later_ns;
-            (Stamp(now), envelope(attempt.session, text.command()))
+            (Stamp(now), text.entry(attempt.session))
         });
         stamped.collect()
     })
@@ -38,7 +38,13 @@ fn assert_same_reads(store: &KvStore, twin: &KvStore) {
     assert_eq!((store.applied_index(), store.latest_stamp()), (twin.applied_index(), twin.latest_stamp()));
     assert_eq!((store.key_count(), store.session_count()), (twin.key_count(), twin.session_count()));
     assert_eq!(store.recompute_hash(), twin.state_hash());
+    assert_eq!((store.oldest_revision(), store.history_bytes()), (twin.oldest_revision(), twin.history_bytes()));
     for revision in (0..=twin.revision().0 + 1).map(Revision) {
+        let events = |store: &KvStore| {
+            let event = |event: kv_store::Event<'_>| (event.key().to_vec(), event.previous(), event.value());
+            store.events(revision).map(event).collect::<Vec<_>>()
+        };
+        assert_eq!(events(store), events(twin), "events at {revision}");
         assert_eq!(store.hash_at(revision), twin.hash_at(revision), "hash at {revision}");
         for key in ["a", "b", "aa", "ab", "ba", "bb", "aab", "bba", "c"] {
             let key = key.as_bytes();

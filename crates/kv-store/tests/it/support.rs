@@ -98,6 +98,11 @@ impl Shop {
         self.request(self.index + 1, header(7, self.index + 1), command)
     }
 
+    /// The same at a stamp.
+    pub(crate) fn at(&mut self, stamp: u64, command: Command) -> Reply {
+        self.request(stamp, header(7, self.index + 1), command)
+    }
+
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Reply {
         self.apply(set(key, value))
     }
@@ -113,7 +118,7 @@ impl Shop {
     pub(crate) fn value(&self, key: &str) -> Option<String> {
         match self.store.query(&Query::Get { key: bytes(key) }).found {
             Found::Value(item) => item.map(|item| String::from_utf8(item.value.to_vec()).unwrap()),
-            Found::Items { .. } => panic!("a get finds a value"),
+            Found::Items { .. } | Found::Leases { .. } => panic!("a get finds a value"),
         }
     }
 
@@ -127,7 +132,7 @@ impl Shop {
     ) -> (Vec<String>, Option<String>) {
         let query = Query::Scan { prefix: bytes(prefix), from: from.map(bytes), limit, keys_only };
         match self.store.query(&query).found {
-            Found::Value(_) => panic!("a scan finds items"),
+            Found::Value(_) | Found::Leases { .. } => panic!("a scan finds items"),
             Found::Items { items, next } => {
                 let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).unwrap();
                 (items.into_iter().map(|item| text(item.key)).collect(), next.map(text))

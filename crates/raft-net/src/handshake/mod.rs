@@ -106,9 +106,12 @@ async fn introduce(
             Ok(refusal) => Introduction::Refused(refusal),
             Err(_) => Introduction::Failed(HandshakeError::UnknownRefusal),
         }),
-        kind @ (FrameKind::Hello | FrameKind::Request | FrameKind::Response | FrameKind::Raft | FrameKind::Node) => {
-            Err(HandshakeError::UnexpectedKind(kind).into())
-        }
+        kind @ (FrameKind::Hello
+        | FrameKind::Request
+        | FrameKind::Response
+        | FrameKind::Push
+        | FrameKind::Raft
+        | FrameKind::Node) => Err(HandshakeError::UnexpectedKind(kind).into()),
     }
 }
 

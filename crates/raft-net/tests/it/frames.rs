@@ -41,7 +41,7 @@ fn twin(bytes: &[u8]) -> (Vec<Fields>, bool) {
         }
         let (body, header, group, kind, crc) =
             (number(at), number(at + 4), number(at + 8), bytes[at + 12], number(at + 16));
-        let is_known = [1, 2, 3, 16, 17, 32, 33].contains(&kind);
+        let is_known = [1, 2, 3, 16, 17, 18, 32, 33].contains(&kind);
         let size = body as usize + 20;
         if size > LIMIT_BYTES || header > body || bytes[at + 13..at + 16] != [0; 3] || !is_known {
             return (frames, true);
@@ -66,6 +66,7 @@ fn kind() -> impl Strategy<Value = FrameKind> {
         FrameKind::Refused,
         FrameKind::Request,
         FrameKind::Response,
+        FrameKind::Push,
         FrameKind::Raft,
         FrameKind::Node,
     ])

@@ -76,6 +76,8 @@ fn frames() {
     let empty = BytesMut::new().freeze();
     let group = Frame { kind: FrameKind::Node, group: 0x0403_0201, header: empty.clone(), payload: empty };
     golden.check("empty-of-group", &group);
+    let (header, payload) = (b"header".as_slice().into(), b"payload".as_slice().into());
+    golden.check("push", &Frame { kind: FrameKind::Push, group: 0, header, payload });
     golden.is_at_its_end();
     assert_eq!(hex(&MAGIC), "72616674640d0a01");
 }
@@ -126,7 +128,7 @@ fn the_next_variants_are_unknown() {
     is_unknown(refusals().len(), &|bytes| postcard::from_bytes::<raft_net::HandshakeRefusal>(bytes).is_ok());
     is_unknown(3, &|bytes| postcard::from_bytes::<Role>(bytes).is_ok());
     is_unknown(2, &|bytes| postcard::from_bytes::<LinkKind>(bytes).is_ok());
-    for kind in (0..=u8::MAX).filter(|kind| ![1, 2, 3, 16, 17, 32, 33].contains(kind)) {
+    for kind in (0..=u8::MAX).filter(|kind| ![1, 2, 3, 16, 17, 18, 32, 33].contains(kind)) {
         let prefix = [&[0; 12][..], &[kind, 0, 0, 0], &[0; 4]].concat();
         let error = Frame::decode(&mut BytesMut::from(&prefix[..]), 100).unwrap_err();
         assert!(matches!(error, raft_net::FrameError::UnknownKind(found) if found == kind), "{error}");

@@ -231,7 +231,9 @@ async fn a_port_of_something_else_is_recognised() {
 
 #[tokio::test]
 async fn answers_that_are_none_are_refused() {
-    for kind in [FrameKind::Hello, FrameKind::Request, FrameKind::Response, FrameKind::Raft, FrameKind::Node] {
+    for kind in
+        [FrameKind::Hello, FrameKind::Request, FrameKind::Response, FrameKind::Push, FrameKind::Raft, FrameKind::Node]
+    {
         let error = dial_into(&answer(kind, b"")).await;
         assert!(matches!(error, HandshakeError::UnexpectedKind(found) if found == kind), "{error}");
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use raft_net::{Connection, Frame, FrameCodec};
+use raft_net::{Connection, Frame, FrameCodec, FrameKind};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::{Semaphore, mpsc};
@@ -26,6 +26,10 @@ use crate::service::ConnectionId;
 const WRITE_BYTES: usize = 64 << 10;
 /// How long a client may take nothing of what is written to it; then it is taken for gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many pushed frames may wait for a client beside the replies to its requests: more than a service sends before it
+/// hears that some were written ([`crate::Service::handle_pushed`]).
+pub(crate) const MAX_WAITING_PUSHES: usize = 1_024;
 
 /// The way back to one client. Dropped, the connection ends once all replies are written.
 #[derive(Debug)]
@@ -60,7 +64,7 @@ pub(super) async fn serve(connection: Connection, doorway: &Doorway) {
     let permits = Semaphore::new(limits.max_requests_in_flight);
     let unread_bytes = Arc::new(AtomicUsize::new(0));
     let closing = CancellationToken::new();
-    let (frames, queued) = mpsc::channel(limits.max_requests_in_flight);
+    let (frames, queued) = mpsc::channel(limits.max_requests_in_flight + MAX_WAITING_PUSHES);
     let handle = ClientHandle {
         frames,
         unread_bytes: Arc::clone(&unread_bytes),
@@ -71,7 +75,7 @@ pub(super) async fn serve(connection: Connection, doorway: &Doorway) {
         return;
     }
     let (mut reader, writer) = Reader::split(connection, limits.max_client_frame_bytes);
-    let mut write = pin!(write_replies(writer, queued, &unread_bytes, &permits));
+    let mut write = pin!(write_replies(writer, queued, &unread_bytes, &permits, (id, doorway)));
     let read = read_requests(&mut reader, id, &permits, doorway);
     let left = ClientEvent::Left { connection: id };
     tokio::select! {
@@ -102,14 +106,17 @@ async fn write_replies(
     mut queued: mpsc::Receiver<Frame>,
     unread_bytes: &AtomicUsize,
     permits: &Semaphore,
+    (id, doorway): (ConnectionId, &Doorway),
 ) {
     let mut codec = FrameCodec::new(usize::MAX);
     let mut buffer = BytesMut::new();
     while let Some(frame) = queued.recv().await {
-        let (mut next, mut count, mut size_bytes) = (Some(frame), 0, 0);
+        let (mut next, mut count, mut size_bytes, mut pushed_bytes) = (Some(frame), 0, 0, 0);
         while let Some(frame) = next {
-            count += 1;
             size_bytes += frame.size_bytes();
+            let is_pushed = frame.kind == FrameKind::Push;
+            pushed_bytes += if is_pushed { frame.size_bytes() } else { 0 };
+            count += usize::from(!is_pushed);
             if codec.encode(frame, &mut buffer).is_err() {
                 return;
             }
@@ -126,5 +133,11 @@ async fn write_replies(
         buffer.clear();
         unread_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
         permits.add_permits(count);
+        if pushed_bytes > 0 {
+            let pushed = ClientEvent::Pushed { connection: id, size_bytes: pushed_bytes };
+            if doorway.clients.send(pushed).await.is_err() {
+                return;
+            }
+        }
     }
 }

@@ -50,6 +50,7 @@ impl Service<List> for Lists {
 
     fn handle_answer(
         &mut self,
+        _: Instant,
         (connection, header): Self::Waiter,
         answer: Answer,
         _: &mut Access<'_, List, Self::Waiter>,

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use kv_store::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+use kv_store::{MAX_KEY_BYTES, MAX_TRANSACTION_OPERATIONS, MAX_VALUE_BYTES, Policy};
 use raft_core::NodeId;
 
 use super::address::HostPort;
@@ -48,6 +48,7 @@ pub(super) fn build(sources: &Layer) -> Result<Config, ConfigError> {
         timers: sources.timers()?,
         snapshot_threshold_bytes: sources.size(Setting::SnapshotThreshold, 1..=1 << 50)?,
         segment_size_bytes: sources.size(Setting::SegmentSize, 4 << 10..=MAX_SEGMENT_BYTES)?,
+        policy: sources.policy()?,
         log_format: sources.required(Setting::LogFormat, str::parse::<LogFormat>)?,
         limits: sources.limits()?,
         warnings: Vec::new(),
@@ -145,12 +146,21 @@ impl Sources<'_> {
         Ok(Timers { election_timeout_min: min, election_timeout_max: max, heartbeat_interval })
     }
 
+    fn policy(&self) -> Result<Policy, ConfigError> {
+        let quota_bytes = self.size(Setting::QuotaBytes, 0..=1 << 50)?;
+        Ok(Policy {
+            history_bytes: self.size(Setting::HistoryBytes, 0..=1 << 50)?,
+            quota_bytes: (quota_bytes > 0).then_some(quota_bytes),
+        })
+    }
+
     fn limits(&self) -> Result<Limits, ConfigError> {
         Ok(Limits {
             key_bytes: self.size(Setting::MaxKeyBytes, 1..=MAX_KEY_BYTES as u64)?,
             value_bytes: self.size(Setting::MaxValueBytes, 1..=MAX_VALUE_BYTES as u64)?,
             request_bytes: self.size(Setting::MaxRequestBytes, REQUEST_OVERHEAD_BYTES..=MAX_REQUEST_BYTES)?,
-            transaction_operations: self.number(Setting::MaxTransactionOperations, 1..=10_000)?,
+            transaction_operations: self
+                .number(Setting::MaxTransactionOperations, 1..=MAX_TRANSACTION_OPERATIONS as u64)?,
             connections: self.number(Setting::MaxConnections, 1..=1_000_000)?,
             requests_in_flight: self.number(Setting::MaxRequestsInFlight, 1..=1_000_000)?,
             handshake: self.duration(Setting::HandshakeTimeout)?,

@@ -22,6 +22,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kv_store::Policy;
 use raft_core::NodeId;
 
 pub use address::{AddressError, HostPort};
@@ -47,6 +48,7 @@ pub struct Config {
     timers: Timers,
     snapshot_threshold_bytes: u64,
     segment_size_bytes: u64,
+    policy: Policy,
     log_format: LogFormat,
     limits: Limits,
     warnings: Vec<Warning>,
@@ -215,6 +217,12 @@ impl Config {
     #[must_use]
     pub const fn segment_size_bytes(&self) -> u64 {
         self.segment_size_bytes
+    }
+
+    /// What this node decides about the whole cluster while it leads.
+    #[must_use]
+    pub const fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// The form of log lines.

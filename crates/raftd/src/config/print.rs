@@ -63,6 +63,8 @@ impl Config {
             Setting::HeartbeatInterval => Some(Period(self.timers.heartbeat_interval).to_string()),
             Setting::SnapshotThreshold => size(self.snapshot_threshold_bytes),
             Setting::SegmentSize => size(self.segment_size_bytes),
+            Setting::HistoryBytes => size(self.policy.history_bytes),
+            Setting::QuotaBytes => size(self.policy.quota_bytes.unwrap_or(0)),
             Setting::LogFormat => Some(self.log_format.to_string()),
             Setting::MaxKeyBytes => size(limits.key_bytes),
             Setting::MaxValueBytes => size(limits.value_bytes),

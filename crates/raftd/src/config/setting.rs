@@ -31,6 +31,10 @@ pub enum Setting {
     SnapshotThreshold,
     /// The size of one file of the log.
     SegmentSize,
+    /// What the history of the store may cost, as long as this node leads.
+    HistoryBytes,
+    /// What the keys of the store may cost, as long as this node leads.
+    QuotaBytes,
     /// The form of log lines.
     LogFormat,
     /// The largest key.
@@ -66,7 +70,7 @@ pub(crate) enum Kind {
 
 impl Setting {
     /// All settings, in the order `--check-config` prints them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::Id,
         Self::DataDir,
         Self::Listen,
@@ -80,6 +84,8 @@ impl Setting {
         Self::HeartbeatInterval,
         Self::SnapshotThreshold,
         Self::SegmentSize,
+        Self::HistoryBytes,
+        Self::QuotaBytes,
         Self::LogFormat,
         Self::MaxKeyBytes,
         Self::MaxValueBytes,
@@ -107,6 +113,8 @@ impl Setting {
             Self::HeartbeatInterval => "heartbeat-interval",
             Self::SnapshotThreshold => "snapshot-threshold",
             Self::SegmentSize => "segment-size",
+            Self::HistoryBytes => "history-bytes",
+            Self::QuotaBytes => "quota-bytes",
             Self::LogFormat => "log-format",
             Self::MaxKeyBytes => "max-key-bytes",
             Self::MaxValueBytes => "max-value-bytes",
@@ -139,6 +147,8 @@ impl Setting {
             }
             Self::SnapshotThreshold
             | Self::SegmentSize
+            | Self::HistoryBytes
+            | Self::QuotaBytes
             | Self::MaxKeyBytes
             | Self::MaxValueBytes
             | Self::MaxRequestBytes => Kind::Size,
@@ -165,6 +175,9 @@ impl Setting {
             Self::HeartbeatInterval => Some("30ms"),
             // A second or less to read back, and small against the data of those who need more.
             Self::SnapshotThreshold | Self::SegmentSize => Some("64MiB"),
+            // kv_store::DEFAULT_HISTORY_BYTES and DEFAULT_QUOTA_BYTES.
+            Self::HistoryBytes => Some("256MiB"),
+            Self::QuotaBytes => Some("4GiB"),
             Self::LogFormat => Some("pretty"),
             Self::MaxKeyBytes => Some("4KiB"),
             Self::MaxValueBytes => Some("1MiB"),

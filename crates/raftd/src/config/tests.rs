@@ -72,6 +72,7 @@ fn the_defaults_are_the_contract() {
     assert_eq!(config.timers().election_timeout_max, Duration::from_millis(300));
     assert_eq!(config.timers().heartbeat_interval, Duration::from_millis(30));
     assert_eq!((config.segment_size_bytes(), config.snapshot_threshold_bytes()), (64 << 20, 64 << 20));
+    assert_eq!(config.policy(), kv_store::Policy::default());
     assert_eq!(config.log_format(), LogFormat::Pretty);
     let limits = Limits {
         key_bytes: 4 << 10,

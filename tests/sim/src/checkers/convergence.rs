@@ -44,7 +44,7 @@ pub(crate) fn check_agreed(nodes: &[Node], ledger: &Ledger, committed: Option<&C
                 replica.applied_index()
             ));
         }
-        if replica.machine().store() != ledger.reference() {
+        if replica.machine().store() != ledger.replica() {
             return Err(format!("{} has another state than the log gives", node.id));
         }
     }

@@ -8,8 +8,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kv_store::{ClientId, Command, Envelope, Item, KvStore, Limits, Outcome, Refusal, Revision, Stamp, StateHash};
-use raft_core::{Entry, LogIndex, LogPosition, Payload, Term};
+use kv_store::{
+    ClientId, ClusterCommand, Command, Entry, Item, KvStore, Limits, Operation, Outcome, Refusal, Revision, Stamp,
+    StateHash,
+};
+use raft_core::{LogIndex, LogPosition, Payload, Term};
+
+use super::leases::Leases;
 
 use super::{Turn, Verdict};
 use crate::coverage::{Count, Coverage};
@@ -20,17 +25,42 @@ pub(crate) type WriteId = (ClientId, u64);
 /// The committed log of a run, and what it does.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    entries: Vec<Entry>,
+    entries: Vec<raft_core::Entry>,
     /// In which term each was committed, at the latest.
     committed_in: Vec<Term>,
     /// How far each server has been compared.
     compared: Vec<LogIndex>,
+    /// Applies all of it, and forgets nothing.
     reference: KvStore,
-    /// The state's hash after each entry.
-    hashes: Vec<StateHash>,
+    /// Applies all of it as servers do: forgets what is compacted.
+    replica: KvStore,
+    /// What each entry leaves every server with.
+    marks: Vec<Mark>,
+    leases: Leases,
     /// What became of each write: its reply where it was applied, and how often it stands in the log.
     writes: BTreeMap<WriteId, Fate>,
     keys: BTreeSet<Bytes>,
+}
+
+/// What every server has in common that has applied the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    pub(crate) hash: StateHash,
+    pub(crate) oldest: Revision,
+    pub(crate) history_bytes: u64,
+    pub(crate) live_bytes: u64,
+}
+
+impl Mark {
+    /// Of a store.
+    pub(crate) fn of(store: &KvStore) -> Self {
+        Self {
+            hash: store.state_hash(),
+            oldest: store.oldest_revision(),
+            history_bytes: store.history_bytes(),
+            live_bytes: store.live_bytes(),
+        }
+    }
 }
 
 /// What became of a write.
@@ -50,7 +80,9 @@ impl Ledger {
             committed_in: Vec::new(),
             compared: vec![LogIndex(0); nodes],
             reference: KvStore::new(Limits::default()),
-            hashes: Vec::new(),
+            replica: KvStore::new(Limits::default()),
+            marks: Vec::new(),
+            leases: Leases::default(),
             writes: BTreeMap::new(),
             keys: BTreeSet::new(),
         }
@@ -64,7 +96,7 @@ impl Ledger {
     }
 
     /// All of them, in order.
-    pub(crate) fn entries(&self) -> &[Entry] {
+    pub(crate) fn entries(&self) -> &[raft_core::Entry] {
         &self.entries
     }
 
@@ -74,7 +106,7 @@ impl Ledger {
     }
 
     /// The last committed entry.
-    pub(crate) fn last(&self) -> Option<&Entry> {
+    pub(crate) fn last(&self) -> Option<&raft_core::Entry> {
         self.entries.last()
     }
 
@@ -85,10 +117,20 @@ impl Ledger {
         until.checked_sub(1).and_then(|last| self.entries.get(last)).map(|entry| entry.position)
     }
 
-    /// The state's hash after entry `index`.
-    pub(crate) fn hash(&self, index: LogIndex) -> Option<StateHash> {
+    /// What a server is left with after entry `index`.
+    pub(crate) fn mark(&self, index: LogIndex) -> Option<Mark> {
         let place = usize::try_from(index.0).ok()?.checked_sub(1);
-        place.map_or(Some(StateHash::default()), |place| self.hashes.get(place).copied())
+        place.map_or(Some(Mark::default()), |place| self.marks.get(place).copied())
+    }
+
+    /// The oldest revision that any server can read.
+    pub(crate) fn oldest(&self) -> Revision {
+        self.replica.oldest_revision()
+    }
+
+    /// What every server comes to be.
+    pub(crate) const fn replica(&self) -> &KvStore {
+        &self.replica
     }
 
     /// The reference.
@@ -150,7 +192,7 @@ impl Ledger {
         }
     }
 
-    fn append(&mut self, entry: &Entry, term: Term, coverage: &mut Coverage) -> Verdict {
+    fn append(&mut self, entry: &raft_core::Entry, term: Term, coverage: &mut Coverage) -> Verdict {
         if let Some(last) = self.entries.last()
             && (entry.stamp < last.stamp || entry.position.term < last.position.term)
         {
@@ -162,16 +204,28 @@ impl Ledger {
         if let Payload::Command(command) = &entry.payload {
             self.apply(entry, command, coverage)?;
         }
-        self.hashes.push(self.reference.state_hash());
+        self.marks.push(Mark::of(&self.replica));
         Ok(())
     }
 
-    fn apply(&mut self, entry: &Entry, command: &Bytes, coverage: &mut Coverage) -> Verdict {
+    fn apply(&mut self, entry: &raft_core::Entry, command: &Bytes, coverage: &mut Coverage) -> Verdict {
         let before = self.reference.revision();
-        let reply = self.reference.apply(entry.position.index.0, Stamp(entry.stamp.0), command);
-        let envelope = Envelope::decode(command)
-            .map_err(|error| format!("entry {} is no command of a client: {error}", entry.position))?;
-        self.note_key(&envelope.command);
+        let (index, stamp) = (entry.position.index.0, Stamp(entry.stamp.0));
+        let decoded =
+            Entry::decode(command).map_err(|error| format!("entry {} is no command: {error}", entry.position))?;
+        let as_server = self.replica.apply(index, stamp, command);
+        if matches!(decoded, Entry::Cluster(ClusterCommand::Compact { .. })) {
+            coverage.count(Count::Compacted);
+            return Ok(());
+        }
+        let reply = self.reference.apply(index, stamp, command);
+        if reply != as_server {
+            return Err(format!("entry {}: compaction has changed the reply to {as_server:?}", entry.position));
+        }
+        let has_changed = self.reference.revision() != before;
+        self.leases.applied(&decoded, stamp, has_changed, &self.reference, coverage)?;
+        let Entry::Client(envelope) = decoded else { return Ok(()) };
+        self.note_keys(&envelope.command);
         let id = (envelope.session.client, envelope.session.sequence);
         let fate = self.writes.entry(id).or_insert(Fate { applied: None, refused: None, times: 0 });
         fate.times += 1;
@@ -188,7 +242,12 @@ impl Ledger {
             }
             Err(Refusal::AlreadyAnswered { .. }) => coverage.count(Count::AlreadyAnswered),
             Err(Refusal::DeadlinePassed) => coverage.count(Count::DeadlinePassed),
-            Err(refusal @ (Refusal::WrongType(_) | Refusal::TooLarge { .. } | Refusal::EmptyKey)) => {
+            Err(
+                refusal @ (Refusal::WrongType(_)
+                | Refusal::TooLarge { .. }
+                | Refusal::EmptyKey
+                | Refusal::NoSpace { .. }),
+            ) => {
                 fate.refused.get_or_insert(refusal);
             }
             Err(_) => {}
@@ -196,17 +255,30 @@ impl Ledger {
         Ok(())
     }
 
-    fn note_key(&mut self, command: &Command) {
+    fn note_keys(&mut self, command: &Command) {
         match command {
             Command::Set { key, .. }
+            | Command::SetLeased { key, .. }
             | Command::Delete { key }
             | Command::CompareAndSwap { key, .. }
-            | Command::Increment { key, .. } => {
-                if !self.keys.contains(key) {
-                    self.keys.insert(Bytes::copy_from_slice(key));
+            | Command::Increment { key, .. } => self.note_key(key),
+            Command::Transact(transaction) => {
+                for operation in transaction.then.iter().chain(&transaction.otherwise) {
+                    if let Operation::Set { key, .. } = operation {
+                        self.note_key(key);
+                    }
                 }
             }
-            Command::DeletePrefix { .. } => {}
+            Command::DeletePrefix { .. }
+            | Command::GrantLease { .. }
+            | Command::KeepAlive { .. }
+            | Command::RevokeLease { .. } => {}
+        }
+    }
+
+    fn note_key(&mut self, key: &Bytes) {
+        if !self.keys.contains(key) {
+            self.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 }

@@ -13,6 +13,7 @@ pub(crate) mod identity;
 pub(crate) mod key_model;
 pub(crate) mod leader_append_only;
 pub(crate) mod leader_completeness;
+mod leases;
 pub(crate) mod ledger;
 pub(crate) mod linearizable;
 pub(crate) mod log_matching;

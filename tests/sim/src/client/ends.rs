@@ -1,7 +1,7 @@
 //! How a client's operation ends: what its answer is compared with, and what is known of it without one.
 
 use bytes::Bytes;
-use kv_store::{Command, Query, Refusal};
+use kv_store::{Command, Found, Query, Refusal, Revision};
 
 use super::{Call, Client};
 use crate::checkers::Violation;
@@ -30,24 +30,30 @@ impl World {
 
     pub(super) fn written(&mut self, client: usize, outcome: &kv_store::Outcome) {
         let Some(call) = self.end(client) else { return };
-        let (Request::Write(command), Some((write, _))) = (&call.request, &call.write) else { return };
+        let (Request::Write(command) | Request::Special(command)) = &call.request else { return };
+        let Some((write, _)) = &call.write else { return };
         self.coverage.count(Count::Done);
         let action = workload::action_of(command);
         let checkers = &mut self.checkers;
         let verdict = checkers.exactly_once.acknowledged(&checkers.ledger, *write, outcome);
         let in_time = checkers.real_time.ended(call.floor, outcome.revision, "a write");
-        match workload::outcome_of(&action, &outcome.effect) {
-            Some(seen) => {
+        match action.and_then(|action| Some((action, workload::outcome_of(&action, &outcome.effect)?))) {
+            Some((action, seen)) => {
                 checkers.linearizable.ended(&call.key, client_number(client), call.called, action, Some(seen))
             }
             None => checkers.linearizable.dropped(&call.key),
+        }
+        if matches!(command, Command::Transact(_)) {
+            self.transferred(client, &outcome.effect);
         }
         self.judge_as("Exactly once, and nothing acknowledged is lost", verdict);
         self.judge_as("Nothing older is seen than was known", in_time);
         let this = self.client(client);
         this.last_was_done = true;
         this.newest = this.newest.max(outcome.revision);
-        this.note_seen(&call.key, command, &outcome.effect);
+        if action.is_some() {
+            this.note_seen(&call.key, command, &outcome.effect);
+        }
         self.note_acknowledged();
         self.wake_another(client);
     }
@@ -69,17 +75,31 @@ impl World {
 
     /// The store refuses the command, the same on every server.
     pub(super) fn refused(&mut self, client: usize, refusal: &Refusal) {
-        let settled_by_itself = matches!(refusal, Refusal::WrongType(_) | Refusal::TooLarge { .. } | Refusal::EmptyKey);
+        let settled_by_itself = matches!(
+            refusal,
+            Refusal::WrongType(_) | Refusal::TooLarge { .. } | Refusal::EmptyKey | Refusal::NoSpace { .. }
+        );
         let never = matches!(refusal, Refusal::DeadlinePassed);
         let Some(call) = self.end(client) else { return };
-        let (Request::Write(command), Some((write, _))) = (&call.request, &call.write) else { return };
+        let (Request::Write(command) | Request::Special(command)) = &call.request else { return };
+        let Some((write, _)) = &call.write else { return };
+        if matches!(refusal, Refusal::NoSpace { .. }) {
+            self.coverage.count(Count::OverQuota);
+        }
         if settled_by_itself {
             let verdict = ExactlyOnce::refused(&self.checkers.ledger, *write, refusal);
             self.judge_as("Exactly once, and nothing acknowledged is lost", verdict);
             self.coverage.count(Count::Done);
-            let action = workload::action_of(command);
+            // The answer is no; but it is one.
+            self.client(client).last_was_done = true;
             let number = client_number(client);
-            self.checkers.linearizable.ended(&call.key, number, call.called, action, Some(Outcome::Refused));
+            match workload::action_of(command) {
+                Some(action) => {
+                    let refused = Some(Outcome::Refused);
+                    self.checkers.linearizable.ended(&call.key, number, call.called, action, refused);
+                }
+                None => self.checkers.linearizable.dropped(&call.key),
+            }
         } else if never || (!call.in_doubt && call.open.is_empty()) {
             self.note_certainly_not(*write, &call.key);
         } else {
@@ -93,7 +113,7 @@ impl World {
             Request::Read(query) => (query, false),
             Request::LocalRead(query) => (query, true),
             Request::PastRead { query, .. } => return self.read_past(&call, query, answer),
-            Request::Write(_) => return,
+            Request::Write(_) | Request::Special(_) => return,
         };
         self.coverage.count(Count::Done);
         let verdict = RealTime::check_answer(&self.checkers.ledger, query, answer);
@@ -101,9 +121,15 @@ impl World {
         match query {
             Query::Scan { .. } => self.coverage.count(Count::ScanChecked),
             Query::Get { .. } if is_local => self.coverage.count(Count::LocalRead),
-            Query::Get { .. } => {}
+            Query::Get { .. } | Query::Leases { .. } => {}
         }
         let is_scan = matches!(query, Query::Scan { .. });
+        if let (Query::Scan { prefix, limit: 1_000, .. }, Found::Items { items, .. }) = (query, &answer.found)
+            && prefix.is_empty()
+        {
+            let accounts: Vec<_> = items.iter().filter(|item| item.key.starts_with(b"b")).cloned().collect();
+            self.judge_as("A transaction is seen whole or not at all", workload::check_bank(&accounts));
+        }
         let newest = self.client(client).newest;
         self.client(client).newest = newest.max(answer.revision);
         if is_local {
@@ -144,24 +170,51 @@ impl World {
         self.judge_as("A read is the committed state at its revision", verdict);
     }
 
+    /// A transfer was done, or the accounts had changed.
+    fn transferred(&mut self, client: usize, effect: &kv_store::Effect) {
+        let kv_store::Effect::Transacted { succeeded, .. } = effect else { return };
+        self.coverage.count(if *succeeded { Count::BankTransfer } else { Count::BankRefused });
+        let accounts = workload::accounts_of(effect).unwrap_or_default().to_vec();
+        let verdict = workload::check_bank(&accounts);
+        self.client(client).bank = accounts;
+        self.judge_as("A transaction is seen whole or not at all", verdict);
+    }
+
+    /// What was asked for is forgotten: it must have been, and what is named must be later.
+    pub(super) fn past_is_compacted(&mut self, client: usize, oldest: Revision) {
+        let Some(call) = self.end(client) else { return };
+        self.coverage.count(Count::PastCompacted);
+        self.checkers.linearizable.dropped(&call.key);
+        let (asked, forgotten) = (call.past_revision(), self.checkers.ledger.oldest());
+        let is_so = matches!(call.request, Request::PastRead { .. }) && asked < oldest && oldest <= forgotten;
+        let verdict = is_so
+            .then_some(())
+            .ok_or_else(|| format!("revision {asked} is called compacted up to {oldest}, not {forgotten}"));
+        self.judge_as("Only what is compacted is called so", verdict);
+    }
+
     /// No time is left, or no second try was wanted.
     pub(crate) fn end_without_answer(&mut self, client: usize) {
         let Some(call) = self.end(client) else { return };
         match (&call.request, &call.write) {
-            (Request::Write(_), Some((write, _))) if call.in_doubt || !call.open.is_empty() => {
+            (Request::Write(_) | Request::Special(_), Some((write, _))) if call.in_doubt || !call.open.is_empty() => {
                 let _ = write;
                 self.note_unknown(client, &call);
             }
-            (Request::Write(_), Some((write, _))) => self.note_certainly_not(*write, &call.key),
+            (Request::Write(_) | Request::Special(_), Some((write, _))) => self.note_certainly_not(*write, &call.key),
             _ => self.checkers.linearizable.dropped(&call.key),
         }
     }
 
     fn note_unknown(&mut self, client: usize, call: &Call) {
         self.coverage.count(Count::Unknown);
-        if let Request::Write(command) = &call.request {
-            let action = workload::action_of(command);
-            self.checkers.linearizable.ended(&call.key, client_number(client), call.called, action, None);
+        match &call.request {
+            Request::Write(command) => {
+                if let Some(action) = workload::action_of(command) {
+                    self.checkers.linearizable.ended(&call.key, client_number(client), call.called, action, None);
+                }
+            }
+            _ => self.checkers.linearizable.dropped(&call.key),
         }
         // What it last saw may be old by now.
         self.client(client).seen.remove(&call.key);

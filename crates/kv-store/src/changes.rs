@@ -1,0 +1,76 @@
+//! Which keys each revision changed: the order in which history is watched, and forgotten.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::types::Revision;
+
+/// The keys of consecutive revisions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Changes {
+    /// The revision of the first entry.
+    first: Revision,
+    by_revision: VecDeque<ChangedKeys>,
+}
+
+/// The keys that one revision changed, in order. Nearly always it is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ChangedKeys {
+    One(Arc<[u8]>),
+    Many(Box<[Arc<[u8]>]>),
+}
+
+impl ChangedKeys {
+    fn of(mut keys: Vec<Arc<[u8]>>) -> Self {
+        assert!(keys.is_sorted_by(|a, b| a < b) && !keys.is_empty(), "a revision changes each of its keys once");
+        match keys.len() {
+            1 => Self::One(keys.swap_remove(0)),
+            _ => Self::Many(keys.into()),
+        }
+    }
+
+    const fn keys(&self) -> &[Arc<[u8]>] {
+        match self {
+            Self::One(key) => std::slice::from_ref(key),
+            Self::Many(keys) => keys,
+        }
+    }
+}
+
+impl Changes {
+    /// None yet; the next one is that of `first`, which is not 0.
+    pub(crate) const fn starting_at(first: Revision) -> Self {
+        Self { first, by_revision: VecDeque::new() }
+    }
+
+    /// Adds the keys of the next revision, in order.
+    ///
+    /// # Panics
+    /// If there are none, or they are not in order.
+    pub(crate) fn push(&mut self, keys: Vec<Arc<[u8]>>) {
+        self.by_revision.push_back(ChangedKeys::of(keys));
+    }
+
+    /// The first revision there is.
+    pub(crate) const fn first(&self) -> Revision {
+        self.first
+    }
+
+    /// The last revision there is; the one before the first if there is none.
+    pub(crate) fn last(&self) -> Revision {
+        Revision(self.first.0 - 1 + self.by_revision.len() as u64)
+    }
+
+    /// The keys that `revision` changed, in order; none if it is not kept or not reached.
+    pub(crate) fn keys(&self, revision: Revision) -> &[Arc<[u8]>] {
+        let place = revision.0.checked_sub(self.first.0).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.by_revision.get(place)).map_or(&[], ChangedKeys::keys)
+    }
+
+    /// Takes the first revision away; the caller has done with [`Self::keys`] of it.
+    pub(crate) fn pop(&mut self) {
+        if self.by_revision.pop_front().is_some() {
+            self.first = self.first.next();
+        }
+    }
+}

@@ -1,0 +1,448 @@
+//! Watches: who is to be told of which changes, and how far each has been told.
+//!
+//! Owns: the order and completeness of what is told. Does not own: the history ([`KvStore::events`]), connections.
+//!
+//! There is no queue of events: the history of the store is the queue, and each watch a place in it. Most watches are
+//! *live*: told of everything up to the present, they cost nothing until one of their keys changes. One that is not, because
+//! it began in the past or because its client reads slowly, is *behind*: it is fed from the history, a piece at a time, as
+//! its connection takes them. So a slow client costs a bounded number of bytes, delays nobody, and is told everything, as long
+//! as the history reaches back to where it is; then the watch ends, with the revision it got to.
+//!
+//! Code without I/O: a function of the store, the frames written and the time.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv_store::api::{Push, PushBody, RequestErrorKind, WatchEvent, WatchTarget};
+use kv_store::{Event, KvStore, Revision};
+use raft_core::Instant;
+use raft_net::{Frame, FrameKind};
+use raft_node::{ConnectionId, Replies};
+
+/// How many watches one node serves; more are refused as `Overloaded`.
+pub(crate) const MAX_WATCHES: usize = 100_000;
+/// A connection with so many bytes of events that are not written yet is told no more until it has taken some.
+const MAX_UNWRITTEN_BYTES: usize = 256 << 10;
+/// About the size of one frame of events.
+const FRAME_BYTES: usize = 64 << 10;
+/// A turn that has more to tell than this tells it piece by piece.
+const MAX_LIVE_BYTES: usize = 1 << 20;
+/// How many changes are looked at in one turn for those who are behind.
+const LOOKED_AT_PER_TURN: usize = 4_096;
+/// How many changes a live watch may have missed in one turn; after more (a snapshot was installed) it is behind.
+const MAX_LIVE_REVISIONS: u64 = 16_384;
+/// How often a watch that is told nothing is told that nothing has happened.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// How many marks of progress are sent in one turn.
+const MARKS_PER_TURN: usize = 256;
+
+/// A watch: the connection and the request that began it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct WatchId {
+    pub(crate) connection: ConnectionId,
+    pub(crate) request: u64,
+}
+
+/// What a watch is about. Those who want the same are told the same bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Filter {
+    pub(crate) target: WatchTarget,
+    pub(crate) previous: bool,
+}
+
+/// A place in the history: so many of the events of `revision` that the watch is about were told already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    revision: Revision,
+    told: usize,
+}
+
+#[derive(Debug)]
+struct Watch {
+    filter: Filter,
+    /// What it is to be told next; `None`: it is live.
+    next: Option<Place>,
+    /// Whether it was told anything since the last mark.
+    was_told: bool,
+}
+
+/// Why a watch has ended.
+pub(crate) struct Ended {
+    pub(crate) id: WatchId,
+    pub(crate) kind: RequestErrorKind,
+    pub(crate) message: String,
+}
+
+/// All watches of one node.
+#[derive(Debug, Default)]
+pub(crate) struct Watches {
+    watches: BTreeMap<WatchId, Watch>,
+    /// The live ones.
+    live: BTreeMap<Filter, BTreeSet<WatchId>>,
+    /// How many groups of live ones are about prefixes of each length.
+    prefix_lengths: BTreeMap<usize, usize>,
+    behind: BTreeSet<WatchId>,
+    /// Who of those behind was fed last, so that all have their turn.
+    fed_last: Option<WatchId>,
+    /// Whether somebody behind could be fed at once.
+    is_pressed: bool,
+    /// The bytes of each connection that are not written yet.
+    unwritten: BTreeMap<ConnectionId, usize>,
+    /// The live ones were told of everything up to here.
+    told: Revision,
+    /// When each is due for a mark.
+    marks: BTreeSet<(Instant, WatchId)>,
+}
+
+impl Watches {
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.watches.len()
+    }
+
+    /// Whether this is a watch.
+    pub(crate) fn contains(&self, id: WatchId) -> bool {
+        self.watches.contains_key(&id)
+    }
+
+    /// Begins a watch of what comes from `from` on; its client is told that the store is at `revision`.
+    pub(crate) fn begin(
+        &mut self,
+        now: Instant,
+        id: WatchId,
+        filter: Filter,
+        from: Revision,
+        store: &KvStore,
+        replies: &mut Replies,
+    ) {
+        let next = Some(Place { revision: from, told: 0 });
+        self.watches.insert(id, Watch { filter, next, was_told: true });
+        self.behind.insert(id);
+        self.is_pressed = true;
+        self.marks.insert((now.after(PROGRESS_INTERVAL), id));
+        self.push(id, PushBody::Watching { revision: store.revision() }, Bytes::new(), replies);
+    }
+
+    /// Ends a watch, and says whether it was there.
+    pub(crate) fn end(&mut self, id: WatchId) -> bool {
+        let Some(watch) = self.watches.remove(&id) else { return false };
+        self.behind.remove(&id);
+        if watch.next.is_none() {
+            self.leave_live(&watch.filter, id);
+        }
+        true
+    }
+
+    /// Ends all watches of a connection.
+    pub(crate) fn end_of_connection(&mut self, connection: ConnectionId) -> Vec<WatchId> {
+        let first = WatchId { connection, request: 0 };
+        let last = WatchId { connection, request: u64::MAX };
+        let ids: Vec<WatchId> = self.watches.range(first..=last).map(|(id, _)| *id).collect();
+        ids.iter().for_each(|id| _ = self.end(*id));
+        self.unwritten.remove(&connection);
+        ids
+    }
+
+    /// Ends all of them.
+    pub(crate) fn end_all(&mut self) -> Vec<WatchId> {
+        let ids: Vec<WatchId> = self.watches.keys().copied().collect();
+        ids.iter().for_each(|id| _ = self.end(*id));
+        ids
+    }
+
+    /// A connection has taken so many bytes.
+    pub(crate) fn note_written(&mut self, connection: ConnectionId, size_bytes: usize) {
+        if let Some(unwritten) = self.unwritten.get_mut(&connection) {
+            *unwritten = unwritten.saturating_sub(size_bytes);
+            self.is_pressed = true;
+        }
+    }
+
+    /// When [`Self::turn`] is due even if nothing happens.
+    pub(crate) fn next_wakeup(&self) -> Option<Instant> {
+        if self.is_pressed && !self.behind.is_empty() {
+            return Some(Instant(0));
+        }
+        self.marks.first().map(|(due, _)| *due)
+    }
+
+    /// Tells what there is to tell, and returns those that cannot go on.
+    pub(crate) fn turn(&mut self, now: Instant, store: &KvStore, replies: &mut Replies) -> Vec<Ended> {
+        self.tell_live(store, replies);
+        let ended = self.feed(store, replies);
+        self.mark_progress(now, replies);
+        ended
+    }
+
+    // --- live ----------------------------------------------------------------------------------------------------
+
+    /// Tells those that are live of what is new.
+    fn tell_live(&mut self, store: &KvStore, replies: &mut Replies) {
+        let (first, current) = (self.told.next(), store.revision());
+        self.told = current;
+        if first > current {
+            return;
+        }
+        // One that is to begin in the future may have its turn now.
+        self.is_pressed = true;
+        if self.live.is_empty() {
+            return;
+        }
+        if first < store.oldest_revision() || current.0 - first.0 >= MAX_LIVE_REVISIONS {
+            let all: Vec<WatchId> = self.live.values().flatten().copied().collect();
+            all.into_iter().for_each(|id| self.fall_behind(id, first));
+            return;
+        }
+        for (filter, events) in self.collect(store, first, current) {
+            let ids: Vec<WatchId> = self.live.get(&filter).into_iter().flatten().copied().collect();
+            let size_bytes: usize = events.iter().map(event_bytes).sum();
+            let begins = events.first().map_or(first, |event| event.revision);
+            let frames = if size_bytes > MAX_LIVE_BYTES { Vec::new() } else { frames_of(&events) };
+            for id in ids {
+                if frames.is_empty() || !self.has_room(id.connection) {
+                    self.fall_behind(id, begins);
+                    continue;
+                }
+                for events in &frames {
+                    self.push(id, PushBody::Events, events.clone(), replies);
+                }
+            }
+        }
+    }
+
+    /// What is new, by who is to be told of it.
+    fn collect(&self, store: &KvStore, first: Revision, current: Revision) -> BTreeMap<Filter, Vec<WatchEvent>> {
+        let mut told: BTreeMap<Filter, Vec<WatchEvent>> = BTreeMap::new();
+        for revision in (first.0..=current.0).map(Revision) {
+            for event in store.events(revision) {
+                for filter in self.interested(event.key()) {
+                    let events = told.entry(filter.clone()).or_default();
+                    if let Some(before) = events.last_mut().filter(|before| before.revision == revision) {
+                        before.last = false;
+                    }
+                    events.push(watch_event(&event, filter.previous));
+                }
+            }
+        }
+        told
+    }
+
+    /// The groups of live watches that a key belongs to: its own, and those of its beginnings.
+    fn interested<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Filter> {
+        let group = move |target: WatchTarget| {
+            [false, true].into_iter().filter_map(move |previous| {
+                let filter = Filter { target: target.clone(), previous };
+                self.live.get_key_value(&filter).map(|(filter, _)| filter)
+            })
+        };
+        let prefixes = self.prefix_lengths.range(..=key.len()).filter_map(|(length, _)| key.get(..*length));
+        let prefixes = prefixes.map(|prefix| WatchTarget::Prefix(Bytes::copy_from_slice(prefix)));
+        std::iter::once(WatchTarget::Key(Bytes::copy_from_slice(key))).chain(prefixes).flat_map(group)
+    }
+
+    /// A watch has been told everything: from now on it is told of what is new.
+    fn join_live(&mut self, id: WatchId) {
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        watch.next = None;
+        self.behind.remove(&id);
+        let group = self.live.entry(watch.filter.clone()).or_default();
+        if group.is_empty()
+            && let WatchTarget::Prefix(prefix) = &watch.filter.target
+        {
+            *self.prefix_lengths.entry(prefix.len()).or_default() += 1;
+        }
+        group.insert(id);
+    }
+
+    fn leave_live(&mut self, filter: &Filter, id: WatchId) {
+        let Some(group) = self.live.get_mut(filter) else { return };
+        group.remove(&id);
+        if !group.is_empty() {
+            return;
+        }
+        self.live.remove(filter);
+        if let WatchTarget::Prefix(prefix) = &filter.target
+            && let Some(count) = self.prefix_lengths.get_mut(&prefix.len())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.prefix_lengths.remove(&prefix.len());
+            }
+        }
+    }
+
+    /// A live watch cannot be told of what is new: it is fed from there on.
+    fn fall_behind(&mut self, id: WatchId, revision: Revision) {
+        let Some(watch) = self.watches.get_mut(&id) else { return };
+        watch.next = Some(Place { revision, told: 0 });
+        let filter = watch.filter.clone();
+        self.leave_live(&filter, id);
+        self.behind.insert(id);
+        self.is_pressed = true;
+    }
+
+    // --- behind --------------------------------------------------------------------------------------------------
+
+    /// Feeds those that are behind, each a frame, as long as the turn lasts.
+    fn feed(&mut self, store: &KvStore, replies: &mut Replies) -> Vec<Ended> {
+        let mut ended = Vec::new();
+        if !std::mem::take(&mut self.is_pressed) {
+            return ended;
+        }
+        let mut left = LOOKED_AT_PER_TURN;
+        let after_last = self.fed_last.map_or_else(Vec::new, |last| {
+            self.behind.range((std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded)).copied().collect()
+        });
+        let up_to_last: Vec<WatchId> =
+            self.behind.iter().copied().take_while(|id| self.fed_last.is_none_or(|last| *id <= last)).collect();
+        for id in after_last.into_iter().chain(up_to_last) {
+            if left == 0 {
+                self.is_pressed = true;
+                break;
+            }
+            if self.has_room(id.connection) {
+                self.fed_last = Some(id);
+                if let Err(why) = self.feed_one(id, store, &mut left, replies) {
+                    ended.push(why);
+                }
+            }
+        }
+        ended
+    }
+
+    fn feed_one(&mut self, id: WatchId, store: &KvStore, left: &mut usize, replies: &mut Replies) -> Result<(), Ended> {
+        let Some(watch) = self.watches.get(&id) else { return Ok(()) };
+        let Some(mut place) = watch.next else { return Ok(()) };
+        let filter = watch.filter.clone();
+        if let Err((kind, message)) = check_from(place.revision, store) {
+            self.end(id);
+            return Err(Ended { id, kind, message });
+        }
+        let (mut events, mut size_bytes) = (Vec::new(), 0);
+        while place.revision <= self.told && *left > 0 && size_bytes < FRAME_BYTES {
+            let mut matching = store.events(place.revision).filter(|event| matches(&filter.target, event.key()));
+            let mut rest = matching.by_ref().skip(place.told).peekable();
+            while size_bytes < FRAME_BYTES
+                && let Some(event) = rest.next()
+            {
+                let event = WatchEvent { last: rest.peek().is_none(), ..watch_event(&event, filter.previous) };
+                size_bytes += event_bytes(&event);
+                events.push(event);
+                place.told += 1;
+            }
+            let is_whole = rest.peek().is_none();
+            *left = left.saturating_sub(1 + store.events(place.revision).len());
+            if is_whole {
+                place = Place { revision: place.revision.next(), told: 0 };
+            }
+        }
+        // One that is to begin in the future waits for it.
+        let (is_live, has_more) = (place.revision == self.told.next(), place.revision <= self.told);
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.next = Some(place);
+        }
+        if !events.is_empty() {
+            for events in frames_of(&events) {
+                self.push(id, PushBody::Events, events, replies);
+            }
+        }
+        if is_live {
+            self.join_live(id);
+        }
+        self.is_pressed |= has_more;
+        Ok(())
+    }
+
+    // --- marks of progress ---------------------------------------------------------------------------------------
+
+    fn mark_progress(&mut self, now: Instant, replies: &mut Replies) {
+        for _ in 0..MARKS_PER_TURN {
+            let Some(&(due, id)) = self.marks.first().filter(|(due, _)| *due <= now) else { return };
+            self.marks.remove(&(due, id));
+            let Some(watch) = self.watches.get_mut(&id) else { continue };
+            let was_told = std::mem::take(&mut watch.was_told);
+            // Nothing is missing before what it is to be told next.
+            let complete = watch.next.map_or(self.told, |next| next.revision.previous());
+            if !was_told && self.has_room(id.connection) {
+                self.push(id, PushBody::Progress { revision: complete }, Bytes::new(), replies);
+                if let Some(watch) = self.watches.get_mut(&id) {
+                    watch.was_told = false;
+                }
+            }
+            self.marks.insert((now.after(PROGRESS_INTERVAL), id));
+        }
+    }
+
+    // --- frames --------------------------------------------------------------------------------------------------
+
+    fn has_room(&self, connection: ConnectionId) -> bool {
+        self.unwritten.get(&connection).is_none_or(|unwritten| *unwritten < MAX_UNWRITTEN_BYTES)
+    }
+
+    fn push(&mut self, id: WatchId, body: PushBody, payload: Bytes, replies: &mut Replies) {
+        let push = Push { id: id.request, body };
+        let header = postcard::to_allocvec(&push).expect("encoding into memory that grows cannot fail").into();
+        let frame = Frame { kind: FrameKind::Push, group: 0, header, payload };
+        *self.unwritten.entry(id.connection).or_default() += frame.size_bytes();
+        if let Some(watch) = self.watches.get_mut(&id) {
+            watch.was_told = true;
+        }
+        replies.frames.push((id.connection, frame));
+    }
+}
+
+/// Whether the history reaches back to `revision`.
+pub(crate) fn check_from(revision: Revision, store: &KvStore) -> Result<(), (RequestErrorKind, String)> {
+    let oldest = store.oldest_revision();
+    if revision >= oldest {
+        return Ok(());
+    }
+    let message = format!(
+        "revision {revision} is compacted, the oldest that can be watched from is {oldest}; read the present state, and \
+         watch from the revision behind it"
+    );
+    Err((RequestErrorKind::Compacted { oldest }, message))
+}
+
+fn matches(target: &WatchTarget, key: &[u8]) -> bool {
+    match target {
+        WatchTarget::Key(wanted) => key == &**wanted,
+        WatchTarget::Prefix(prefix) => key.starts_with(prefix),
+    }
+}
+
+/// As if it were the last one that matters of its revision.
+fn watch_event(event: &Event<'_>, previous: bool) -> WatchEvent {
+    WatchEvent {
+        key: Bytes::copy_from_slice(event.key()),
+        revision: event.revision(),
+        value: event.value(),
+        previous: if previous { event.previous() } else { None },
+        last: true,
+    }
+}
+
+/// About what an event takes in a frame.
+fn event_bytes(event: &WatchEvent) -> usize {
+    let length = |value: &Option<Bytes>| value.as_ref().map_or(0, Bytes::len);
+    16 + event.key.len() + length(&event.value) + length(&event.previous)
+}
+
+/// Events as payloads of about [`FRAME_BYTES`], encoded once for all who are told.
+fn frames_of(events: &[WatchEvent]) -> Vec<Bytes> {
+    let mut frames = Vec::new();
+    let mut rest = events;
+    while !rest.is_empty() {
+        let mut size_bytes = 0;
+        let is_within = |event: &&WatchEvent| {
+            let fits = size_bytes < FRAME_BYTES;
+            size_bytes += event_bytes(event);
+            fits
+        };
+        let (frame, behind) = rest.split_at(rest.iter().take_while(is_within).count());
+        frames.push(postcard::to_allocvec(frame).expect("encoding into memory that grows cannot fail").into());
+        rest = behind;
+    }
+    frames
+}
