@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use crate::types::Revision;
 
+/// Room for so many revisions is never given back.
+const LEAST_ROOM: usize = 4_096;
+
 /// The keys of consecutive revisions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Changes {
@@ -71,6 +74,10 @@ impl Changes {
     pub(crate) fn pop(&mut self) {
         if self.by_revision.pop_front().is_some() {
             self.first = self.first.next();
+        }
+        // After a burst the room for it is given back.
+        if self.by_revision.capacity() > LEAST_ROOM && self.by_revision.len() < self.by_revision.capacity() / 4 {
+            self.by_revision.shrink_to(self.by_revision.capacity() / 2);
         }
     }
 }

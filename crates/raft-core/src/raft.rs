@@ -15,7 +15,9 @@ use crate::membership::Membership;
 use crate::message::{AppendResult, Body, Message, ReadRound, Refusal};
 use crate::role::{Candidate, Follower, Next, PreCandidate, Role};
 use crate::shared::{Freshness, Shared};
-use crate::types::{DiskId, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term};
+use crate::types::{
+    ClusterTime, DiskId, HardState, Incarnation, Instant, LogIndex, LogPosition, NodeId, Snapshot, Term,
+};
 use crate::{change, disk_health, election, reads, replication, snapshot, transfer};
 
 /// One server's protocol.
@@ -106,6 +108,15 @@ impl Raft {
     #[must_use]
     pub const fn role(&self) -> RoleName {
         self.role.name()
+    }
+
+    /// Cluster time as its next entry would be stamped (rule 6), if it leads.
+    #[must_use]
+    pub const fn leader_time(&self, now: Instant) -> Option<ClusterTime> {
+        match &self.role {
+            Role::Leader(leader) => Some(leader.cluster_time(now)),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
     }
 
     /// Who leads its term, as far as it knows; itself if it leads.

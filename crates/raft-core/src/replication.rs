@@ -54,7 +54,7 @@ pub(crate) struct Leader {
 
 impl Leader {
     /// Cluster time now: the last stamp of the leaders before, and the monotonic time since (rule 6).
-    fn cluster_time(&self, now: Instant) -> ClusterTime {
+    pub(crate) const fn cluster_time(&self, now: Instant) -> ClusterTime {
         let (at_election, elected) = self.clock;
         ClusterTime(at_election.0.saturating_add(now.0.saturating_sub(elected.0)))
     }

@@ -105,19 +105,14 @@ impl<M: StateMachine, W> Access<'_, M, W> {
         self.replica.change_membership(now, Waiter::Service(waiter), request, deadline);
     }
 
-    /// Whether this server leads.
-    pub fn is_leader(&self) -> bool {
-        self.replica.is_leader()
-    }
-
     /// Whether this server knows who leads.
     pub fn has_leader(&self) -> bool {
         self.replica.leader().is_some()
     }
 
-    /// Cluster time, as far as this server knows it (rule 6).
-    pub fn cluster_time(&self) -> ClusterTime {
-        self.replica.cluster_time()
+    /// Cluster time as the next command would be stamped (rule 6), if this server leads.
+    pub fn leader_time(&self, now: Instant) -> Option<ClusterTime> {
+        self.replica.raft()?.leader_time(now)
     }
 
     /// The members, as the configuration in effect here names them; nobody before there is one.

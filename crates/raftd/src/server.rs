@@ -38,6 +38,7 @@ async fn serve(config: &Config) -> Result<(), RunError> {
         request_bytes: limits.request_bytes.min(raft_storage::MAX_ENTRY_BYTES as u64),
         transaction_operations: usize::try_from(limits.transaction_operations).unwrap_or(usize::MAX),
         policy: config.policy(),
+        ..ServiceLimits::default()
     });
     let mut node = Node::start_with_service(node_config(config), KvMachine::new(), service).map_err(start_error)?;
     let address = config.listen().with_port(node.address().port());

@@ -42,6 +42,9 @@ pub struct ServiceLimits {
     pub request_bytes: u64,
     /// The operations of one list of a transaction.
     pub transaction_operations: usize,
+    /// The bytes of watched events that are not written to a connection yet; with more it is told no more until it has
+    /// taken some.
+    pub unwritten_bytes: usize,
     /// What is proposed for the whole cluster while this node leads.
     pub policy: Policy,
 }
@@ -97,6 +100,7 @@ impl Default for ServiceLimits {
             value_bytes: MAX_VALUE_BYTES as u64,
             request_bytes: 2 << 20,
             transaction_operations: MAX_TRANSACTION_OPERATIONS,
+            unwritten_bytes: 256 << 10,
             policy: Policy::default(),
         }
     }
@@ -108,7 +112,7 @@ impl ClientService {
     /// A service with these limits.
     #[must_use]
     pub fn new(limits: ServiceLimits) -> Self {
-        Self { limits, watches: Watches::default(), upkeep: Upkeep::default(), leaderless: None }
+        Self { limits, watches: Watches::new(limits.unwritten_bytes), upkeep: Upkeep::default(), leaderless: None }
     }
 
     /// Takes a write, unless it could not be applied anyway.

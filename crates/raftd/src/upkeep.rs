@@ -29,12 +29,12 @@ pub(crate) struct Upkeep {
 impl Upkeep {
     /// Proposes what is due, and says whether it did.
     pub(crate) fn turn(&mut self, now: Instant, policy: &Policy, node: &mut Access<'_, KvMachine, Waiting>) -> bool {
-        self.leads = node.is_leader();
-        if !self.leads || self.is_under_way || now < self.not_before {
-            return false;
-        }
+        // By the time that the proposal will be stamped with: what is due then is done by it, and not asked for again.
+        let time = node.leader_time(now);
+        self.leads = time.is_some();
+        let Some(time) = time.filter(|_| !self.is_under_way && now >= self.not_before) else { return false };
         self.not_before = now.after(INTERVAL);
-        let Some(command) = node.machine().store().upkeep(Stamp(node.cluster_time().0), policy) else { return false };
+        let Some(command) = node.machine().store().upkeep(Stamp(time.0), policy) else { return false };
         self.is_under_way = true;
         node.propose(Waiting::Upkeep, command.encode(), now.after(TIMEOUT));
         true

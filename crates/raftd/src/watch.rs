@@ -22,8 +22,6 @@ use raft_node::{ConnectionId, Replies};
 
 /// How many watches one node serves; more are refused as `Overloaded`.
 pub(crate) const MAX_WATCHES: usize = 100_000;
-/// A connection with so many bytes of events that are not written yet is told no more until it has taken some.
-const MAX_UNWRITTEN_BYTES: usize = 256 << 10;
 /// About the size of one frame of events.
 const FRAME_BYTES: usize = 64 << 10;
 /// A turn that has more to tell than this tells it piece by piece.
@@ -75,8 +73,10 @@ pub(crate) struct Ended {
 }
 
 /// All watches of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Watches {
+    /// A connection with so many bytes that are not written yet is told no more until it has taken some.
+    max_unwritten_bytes: usize,
     watches: BTreeMap<WatchId, Watch>,
     /// The live ones.
     live: BTreeMap<Filter, BTreeSet<WatchId>>,
@@ -96,6 +96,22 @@ pub(crate) struct Watches {
 }
 
 impl Watches {
+    /// None yet.
+    pub(crate) const fn new(max_unwritten_bytes: usize) -> Self {
+        Self {
+            max_unwritten_bytes,
+            watches: BTreeMap::new(),
+            live: BTreeMap::new(),
+            prefix_lengths: BTreeMap::new(),
+            behind: BTreeSet::new(),
+            fed_last: None,
+            is_pressed: false,
+            unwritten: BTreeMap::new(),
+            told: Revision(0),
+            marks: BTreeSet::new(),
+        }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.watches.len()
@@ -377,7 +393,7 @@ impl Watches {
     // --- frames --------------------------------------------------------------------------------------------------
 
     fn has_room(&self, connection: ConnectionId) -> bool {
-        self.unwritten.get(&connection).is_none_or(|unwritten| *unwritten < MAX_UNWRITTEN_BYTES)
+        self.unwritten.get(&connection).is_none_or(|unwritten| *unwritten < self.max_unwritten_bytes)
     }
 
     fn push(&mut self, id: WatchId, body: PushBody, payload: Bytes, replies: &mut Replies) {

@@ -31,7 +31,9 @@ impl World {
         let was_to_misread = !misdirected.is_over();
         let mut ids = Random::new(seed, 3);
         let randomness = Randomness { seed, ids: Box::new(move || ids.wide()) };
-        let limits = ServiceLimits { policy: self.scenario.settings.policy, ..ServiceLimits::default() };
+        let settings = &self.scenario.settings;
+        let (policy, unwritten_bytes) = (settings.policy, settings.unwritten_bytes);
+        let limits = ServiceLimits { policy, unwritten_bytes, ..ServiceLimits::default() };
         let machine = self.node_mut(node);
         let disk = SimDisk::new(machine.disk.clone(), misdirected.clone());
         let recovered =

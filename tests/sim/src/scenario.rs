@@ -38,6 +38,8 @@ pub(crate) struct Settings {
     /// By how much the log grows before a snapshot is taken, and how much of it stays behind.
     /// How much history and how many keys the leaders keep.
     pub(crate) policy: Policy,
+    /// How much a watch's connection may lack before it is told no more.
+    pub(crate) unwritten_bytes: usize,
     pub(crate) snapshot_threshold_bytes: u64,
     pub(crate) log_tail_bytes: usize,
     pub(crate) snapshot_chunk_bytes: usize,
@@ -210,6 +212,7 @@ impl Settings {
                 history_bytes: of_snapshots.pick(&[1 << 28, 20_000, 5_000, 1_000, 0]),
                 quota_bytes: of_snapshots.pick(&[None, None, Some(1 << 30), Some(3_000), Some(1_500)]),
             },
+            unwritten_bytes: of_snapshots.pick(&[256 << 10, 1_000, 100]),
             snapshot_threshold_bytes: of_snapshots.pick(&[1 << 40, 2 << 10, 4 << 10, 8 << 10, 32 << 10]),
             log_tail_bytes: of_snapshots.pick(&[0, 0, 500, 4 << 10, 64 << 10]),
             snapshot_chunk_bytes: of_snapshots.pick(&[256, 1 << 10, 8 << 10, 1 << 20]),

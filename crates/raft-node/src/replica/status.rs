@@ -88,11 +88,6 @@ impl<M: StateMachine, W> Replica<M, W> {
         }
     }
 
-    /// Whether this server leads.
-    pub fn is_leader(&self) -> bool {
-        self.leader() == Some(self.config.protocol.id)
-    }
-
     /// Its protocol state, once the cluster has formed.
     pub fn raft(&self) -> Option<&Raft> {
         match &self.stage {
