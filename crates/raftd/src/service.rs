@@ -3,17 +3,16 @@
 //! Code without I/O (section 3.2 of the design): the node's loop and a simulator run the same. It keeps nothing
 //! between a request and its answer but what travels with the request, and watches (`watch`).
 
+mod checks;
+
 use std::time::Duration;
 
 use bytes::Bytes;
 use kv_store::api::{
     Consistency, LeaderChange, Leadership, MemberAddress, MemberChange, Members, NodeAddress, NodeStatus, Request,
-    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody, WatchTarget,
+    RequestBody, RequestError, RequestErrorKind, Response, ResponseBody,
 };
-use kv_store::{
-    Command, Envelope, MAX_KEY_BYTES, MAX_TRANSACTION_OPERATIONS, MAX_VALUE_BYTES, Operation, Policy, Query, Revision,
-    RevisionError, Transaction,
-};
+use kv_store::{MAX_KEY_BYTES, MAX_TRANSACTION_OPERATIONS, MAX_VALUE_BYTES, Policy, Query, Revision, RevisionError};
 use raft_core::{Instant, NodeId, RoleName};
 use raft_net::{Frame, FrameKind};
 use raft_node::{
@@ -128,78 +127,6 @@ impl ClientService {
             Ok(()) => node.propose(Waiting::Client(request), envelope, deadline),
             Err(error) => reply(&request, Err(error), node, replies),
         }
-    }
-
-    fn check_envelope(&self, envelope: &Bytes) -> Result<(), RequestError> {
-        check_size("the request", envelope.len(), self.limits.request_bytes)?;
-        let envelope =
-            Envelope::decode(envelope).map_err(|error| refusal(RequestErrorKind::Invalid, error.to_string()))?;
-        match &envelope.command {
-            Command::Set { key, value, .. } | Command::SetLeased { key, value, .. } => {
-                self.check_key(key)?;
-                self.check_value(value)
-            }
-            Command::CompareAndSwap { key, expected, new } => {
-                self.check_key(key)?;
-                self.check_value(expected)?;
-                self.check_value(new)
-            }
-            Command::Delete { key } | Command::Increment { key, .. } => self.check_key(key),
-            Command::DeletePrefix { prefix } => check_size("the prefix", prefix.len(), self.limits.key_bytes),
-            Command::Transact(transaction) => self.check_transaction(transaction),
-            Command::GrantLease { .. } | Command::KeepAlive { .. } | Command::RevokeLease { .. } => Ok(()),
-        }
-    }
-
-    fn check_transaction(&self, transaction: &Transaction) -> Result<(), RequestError> {
-        let Transaction { comparisons, then, otherwise } = transaction;
-        let limit = self.limits.transaction_operations;
-        let longest = comparisons.len().max(then.len()).max(otherwise.len());
-        if longest > limit {
-            let message = format!("{longest} operations or comparisons in one list, the limit is {limit}");
-            return Err(refusal(RequestErrorKind::TooLarge, message));
-        }
-        comparisons.iter().try_for_each(|comparison| self.check_key(&comparison.key))?;
-        then.iter().chain(otherwise).try_for_each(|operation| match operation {
-            Operation::Get { key } | Operation::Delete { key } => self.check_key(key),
-            Operation::Set { key, value } => {
-                self.check_key(key)?;
-                self.check_value(value)
-            }
-            Operation::DeletePrefix { prefix } | Operation::Scan { prefix, .. } => {
-                check_size("the prefix", prefix.len(), self.limits.key_bytes)
-            }
-        })
-    }
-
-    fn check_target(&self, target: &WatchTarget) -> Result<(), RequestError> {
-        match target {
-            WatchTarget::Key(key) => self.check_key(key),
-            WatchTarget::Prefix(prefix) => check_size("the prefix", prefix.len(), self.limits.key_bytes),
-        }
-    }
-
-    fn check_query(&self, query: &Query) -> Result<(), RequestError> {
-        match query {
-            Query::Get { key } => self.check_key(key),
-            Query::Scan { prefix, from, .. } => {
-                check_size("the prefix", prefix.len(), self.limits.key_bytes)?;
-                // A page's `next` is a key, so it is never larger than one.
-                check_size("the start key", from.as_ref().map_or(0, Bytes::len), self.limits.key_bytes)
-            }
-            Query::Leases { .. } => Ok(()),
-        }
-    }
-
-    fn check_key(&self, key: &[u8]) -> Result<(), RequestError> {
-        if key.is_empty() {
-            return Err(refusal(RequestErrorKind::Invalid, "a key has at least one byte".to_owned()));
-        }
-        check_size("the key", key.len(), self.limits.key_bytes)
-    }
-
-    fn check_value(&self, value: &[u8]) -> Result<(), RequestError> {
-        check_size("the value", value.len(), self.limits.value_bytes)
     }
 }
 
@@ -514,14 +441,6 @@ const fn refusal(kind: RequestErrorKind, message: String) -> RequestError {
     RequestError { kind, message, maybe_applied: false }
 }
 
-fn check_size(what: &str, size_bytes: usize, limit_bytes: u64) -> Result<(), RequestError> {
-    if size_bytes as u64 > limit_bytes {
-        let message = format!("{what} has {size_bytes} bytes, the limit is {limit_bytes}");
-        return Err(refusal(RequestErrorKind::TooLarge, message));
-    }
-    Ok(())
-}
-
 fn request_error(failure: Failure) -> RequestError {
     let kind = match failure {
         Failure::NoLeader => RequestErrorKind::NoLeader,
@@ -603,7 +522,7 @@ fn role_name(status: &Status) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use kv_store::{ClientId, Principal, SessionHeader, Stamp};
+    use kv_store::{ClientId, Command, Envelope, Principal, SessionHeader, Stamp};
 
     use super::*;
 
