@@ -78,6 +78,11 @@ pub const EXPIRIES_PER_COMMAND: usize = 16;
 /// that differ by less in what they have applied can still be compared.
 pub const KEPT_HASHES: usize = 4_096;
 
+/// The bytes of kept replies, encoded, of all sessions together: 256 MiB. With more no command is applied
+/// ([`crate::Limit::KeptReplies`]) until clients say that they have received some, or sessions expire. A reply has a few
+/// bytes, but that of a transaction that reads may have [`MAX_ANSWER_BYTES`].
+pub const MAX_KEPT_BYTES: usize = 256 << 20;
+
 /// The limits a machine is built with.
 ///
 /// They are part of the function from log to state: all nodes of a cluster must have the same. They can be chosen only

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Limit, Outcome, Refusal};
 use crate::envelope::SessionHeader;
-use crate::limits::{EXPIRIES_PER_COMMAND, Limits, MAX_AHEAD_NS, SESSION_WINDOW_NS};
+use crate::limits::{EXPIRIES_PER_COMMAND, Limits, MAX_AHEAD_NS, MAX_KEPT_BYTES, SESSION_WINDOW_NS};
 use crate::types::{ClientId, Stamp};
 
 /// What a command was answered, for good.
@@ -44,6 +44,8 @@ pub(crate) struct Sessions {
     by_client: BTreeMap<ClientId, Session>,
     /// One pair a session: the last stamp at which it must still be there.
     by_expiry: BTreeSet<(Stamp, ClientId)>,
+    /// The kept replies of all sessions, encoded.
+    kept_bytes: usize,
 }
 
 /// One session.
@@ -72,7 +74,7 @@ pub(crate) struct KeptReply {
 
 impl Sessions {
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, by_client: BTreeMap::new(), by_expiry: BTreeSet::new() }
+        Self { limits, by_client: BTreeMap::new(), by_expiry: BTreeSet::new(), kept_bytes: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -92,6 +94,7 @@ impl Sessions {
     /// Takes a session from a snapshot.
     pub(crate) fn restore(&mut self, client: ClientId, session: Session) {
         self.by_expiry.insert((session.needed_until, client));
+        self.kept_bytes += session.kept_bytes;
         let before = self.by_client.insert(client, session);
         assert!(before.is_none(), "client {client:?} has one session");
     }
@@ -104,7 +107,7 @@ impl Sessions {
                 return;
             }
             self.by_expiry.remove(&(needed_until, client));
-            self.by_client.remove(&client);
+            self.kept_bytes -= self.by_client.remove(&client).map_or(0, |session| session.kept_bytes);
         }
     }
 
@@ -117,13 +120,14 @@ impl Sessions {
         match self.by_client.get_mut(&header.client) {
             Some(session) if session.birth != header.birth => Err(Refusal::SessionExpired),
             Some(session) => {
-                let was = session.needed_until;
+                let (was, kept_bytes) = (session.needed_until, session.kept_bytes);
                 session.extend(header, now);
+                self.kept_bytes -= kept_bytes - session.kept_bytes;
                 if session.needed_until != was {
                     self.by_expiry.remove(&(was, header.client));
                     self.by_expiry.insert((session.needed_until, header.client));
                 }
-                session.admit(header, now, &self.limits)
+                session.admit(header, now, &self.limits, self.kept_bytes)
             }
             None => self.admit_unknown(header, now),
         }
@@ -135,7 +139,7 @@ impl Sessions {
             return Err(Refusal::SessionExpired);
         }
         let session = Session::new(header, now);
-        let admission = session.admit(header, now, &self.limits)?;
+        let admission = session.admit(header, now, &self.limits, self.kept_bytes)?;
         if self.by_client.len() >= self.limits.sessions {
             return Err(Refusal::Overloaded { what: Limit::Sessions });
         }
@@ -151,6 +155,7 @@ impl Sessions {
         let before = session.replies.insert(header.sequence, KeptReply { reply: reply.clone(), size_bytes });
         assert!(before.is_none(), "request {} of client {:?} was applied twice", header.sequence, header.client);
         session.kept_bytes += size_bytes;
+        self.kept_bytes += size_bytes;
     }
 }
 
@@ -223,7 +228,14 @@ impl Session {
         }
     }
 
-    fn admit(&self, header: &SessionHeader, now: Stamp, limits: &Limits) -> Result<Admission, Refusal> {
+    /// `all_kept_bytes` are those of all sessions.
+    fn admit(
+        &self,
+        header: &SessionHeader,
+        now: Stamp,
+        limits: &Limits,
+        all_kept_bytes: usize,
+    ) -> Result<Admission, Refusal> {
         if header.sequence < self.lowest_unanswered {
             return Err(Refusal::AlreadyAnswered { sequence: header.sequence });
         }
@@ -235,7 +247,7 @@ impl Session {
         }
         let is_full =
             self.replies.len() >= limits.kept_replies_per_session || self.kept_bytes >= limits.kept_bytes_per_session;
-        if is_full {
+        if is_full || all_kept_bytes >= MAX_KEPT_BYTES {
             return Err(Refusal::Overloaded { what: Limit::KeptReplies });
         }
         Ok(Admission::Fresh)

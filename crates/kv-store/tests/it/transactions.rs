@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use kv_store::{
-    Command, Comparison, Effect, MAX_ANSWER_BYTES, MAX_KEYS_PER_COMMAND, MAX_TRANSACTION_OPERATIONS, Operation,
-    OperationResult, Outcome, Refusal, Relation, Revision, Test, Transaction,
+    Command, Comparison, Effect, Limit, MAX_ANSWER_BYTES, MAX_KEPT_BYTES, MAX_KEYS_PER_COMMAND,
+    MAX_TRANSACTION_OPERATIONS, Operation, OperationResult, Outcome, Refusal, Relation, Revision, Test, Transaction,
 };
 
 use crate::support::{Reply, Shop, bytes, header};
@@ -135,4 +135,24 @@ fn what_it_reads_is_one_answer() {
     assert!(
         matches!(&results[1], OperationResult::Scanned { items, next: Some(next) } if items.is_empty() && next == "a")
     );
+}
+
+/// What transactions read is kept for their retries: all of it together is bounded, and room comes back with the next
+/// request of a session.
+#[test]
+fn the_replies_that_are_kept_have_a_limit_together() {
+    let mut shop = Shop::new();
+    shop.set("large", &"v".repeat(MAX_ANSWER_BYTES - 5)).unwrap();
+    let read = || {
+        let then = vec![Operation::Get { key: bytes("large") }];
+        Command::Transact(Transaction { then, ..Transaction::default() })
+    };
+    let most = MAX_KEPT_BYTES / MAX_ANSWER_BYTES;
+    let admitted = (0..).find(|client| shop.request(1, header(100 + client, 1), read()).is_err()).unwrap();
+    assert!((most as u128 - 1..=most as u128 + 1).contains(&admitted), "{admitted} of {most}");
+    let full = Err(Refusal::Overloaded { what: Limit::KeptReplies });
+    assert_eq!(shop.request(1, header(1, 1), read()), full);
+    // One that has its answer, and says so.
+    shop.request(1, header(100, 2), Command::Delete { key: bytes("x") }).unwrap();
+    shop.request(1, header(1, 1), Command::Delete { key: bytes("x") }).unwrap();
 }
