@@ -105,6 +105,11 @@ impl<M: StateMachine, W> Access<'_, M, W> {
         self.replica.change_membership(now, Waiter::Service(waiter), request, deadline);
     }
 
+    /// Whether this server has found out that it was removed from the cluster.
+    pub fn is_removed(&self) -> bool {
+        self.replica.is_removed()
+    }
+
     /// Whether this server knows who leads.
     pub fn has_leader(&self) -> bool {
         self.replica.leader().is_some()

@@ -298,7 +298,7 @@ impl ClientService {
         let refused = if self.watches.len() >= MAX_WATCHES {
             let message = format!("this node serves {MAX_WATCHES} watches already; watch at another one");
             Some(refusal(RequestErrorKind::Overloaded, message))
-        } else if self.is_leaderless(now) {
+        } else if self.is_leaderless(now) || node.is_removed() {
             Some(refusal(RequestErrorKind::NoLeader, LEADERLESS.to_owned()))
         } else if self.watches.contains(id) {
             Some(refusal(RequestErrorKind::Invalid, "a request with this id is under way".to_owned()))
