@@ -192,14 +192,18 @@ fn commands_and_envelopes() {
     assert_variants::<Operation>(5);
 }
 
-fn results() -> Vec<OperationResult> {
-    let item = Item {
+fn item() -> Item {
+    Item {
         key: bytes("key"),
         value: bytes("value"),
         create_revision: Revision(3),
         mod_revision: Revision(300),
         version: 2,
-    };
+    }
+}
+
+fn results() -> Vec<OperationResult> {
+    let item = item();
     vec![
         OperationResult::Got(None),
         OperationResult::Got(Some(item.clone())),
@@ -305,13 +309,7 @@ fn requests() {
 }
 
 fn answers() -> Vec<(&'static str, ResponseBody)> {
-    let item = Item {
-        key: bytes("key"),
-        value: bytes("value"),
-        create_revision: Revision(3),
-        mod_revision: Revision(300),
-        version: 2,
-    };
+    let item = item();
     let answer = |found| ResponseBody::Answer(Answer { revision: Revision(300), found });
     let hash = |hash| ResponseBody::StateHash { revision: Revision(300), hash };
     vec![
