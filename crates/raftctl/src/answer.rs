@@ -145,6 +145,8 @@ pub enum Step {
     Deleted {
         /// How many keys are gone.
         deleted: u64,
+        /// Whether keys with the prefix are left: one transaction touches a bounded number.
+        more: bool,
     },
     /// `scan`
     Scanned {
@@ -451,9 +453,12 @@ impl Serialize for Step {
                 step.serialize_entry("op", "set")?;
                 step.serialize_entry("set", &true)?;
             }
-            Self::Deleted { deleted } => {
+            Self::Deleted { deleted, more } => {
                 step.serialize_entry("op", "del")?;
                 step.serialize_entry("deleted", deleted)?;
+                if *more {
+                    step.serialize_entry("more", more)?;
+                }
             }
             Self::Scanned { items, next } => {
                 step.serialize_entry("op", "scan")?;

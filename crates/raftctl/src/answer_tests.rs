@@ -199,3 +199,64 @@ fn every_class_has_the_contracts_name_and_exit_code() {
         assert_eq!((kind.name(), kind.exit()), (name, Exit(exit)));
     }
 }
+
+#[test]
+fn txn() {
+    let results = vec![
+        Step::Set,
+        Step::Get { key: b"c".into(), found: value(b"v") },
+        Step::Get { key: b"\xff".into(), found: None },
+        Step::Deleted { deleted: 1, more: false },
+        Step::Deleted { deleted: 10_000, more: true },
+        Step::Scanned { items: vec![], next: Some(b"k".into()) },
+    ];
+    shape(
+        Answer::Transacted { succeeded: true, results, revision: 12 },
+        0,
+        r#"{"ok":true,"op":"txn","succeeded":true,"results":[{"op":"set","set":true},{"op":"get","found":true,"key":"c","value":"v","create_revision":3,"mod_revision":7,"version":2},{"op":"get","found":false,"key_b64":"/w=="},{"op":"del","deleted":1},{"op":"del","deleted":10000,"more":true},{"op":"scan","items":[],"more":true,"next":"k"}],"revision":12}"#,
+    );
+    shape(
+        Answer::Transacted { succeeded: false, results: vec![], revision: 12 },
+        1,
+        r#"{"ok":true,"op":"txn","succeeded":false,"results":[],"revision":12}"#,
+    );
+}
+
+#[test]
+fn watch() {
+    shape(Answer::Watching { revision: 12 }, 0, r#"{"ok":true,"op":"watch","revision":12}"#);
+    let event = Event { key: b"a".into(), value: Some(b"1".into()), previous: None, revision: 13, last: true };
+    shape(Answer::Event(event.clone()), 0, r#"{"event":"set","key":"a","value":"1","revision":13,"last":true}"#);
+    let gone = Event { value: None, previous: Some(b"\xff".into()), last: false, ..event };
+    shape(Answer::Event(gone), 0, r#"{"event":"del","key":"a","prev_b64":"/w==","revision":13,"last":false}"#);
+    let ended = Failure { resume: Some(14), ..Failure::unsent("watch", false, FailureKind::NoLeader, "..") };
+    assert_eq!(json_line(&Err(ended)), r#"{"ok":false,"op":"watch","error":"no_leader","message":"..","resume":14}"#);
+}
+
+#[test]
+fn lease() {
+    let id = LeaseId(std::num::NonZeroU64::new(0x7f).unwrap());
+    shape(
+        Answer::Leased { id, ttl_ms: 10_000, revision: 12 },
+        0,
+        r#"{"ok":true,"op":"lease","id":"000000000000007f","ttl_ms":10000,"revision":12}"#,
+    );
+    shape(
+        Answer::Revoked { id, deleted: 2, revision: 13 },
+        0,
+        r#"{"ok":true,"op":"lease","id":"000000000000007f","deleted":2,"revision":13}"#,
+    );
+    let leases = vec![LeaseInfo { id, ttl_ms: 10_000, left_ms: 300, keys: 2 }];
+    shape(
+        Answer::Leases { leases, revision: 13 },
+        0,
+        r#"{"ok":true,"op":"lease","leases":[{"id":"000000000000007f","ttl_ms":10000,"left_ms":300,"keys":2}],"revision":13}"#,
+    );
+}
+
+#[test]
+fn what_is_compacted_names_the_oldest_revision() {
+    let compacted = Failure { oldest: Some(7), ..Failure::unsent("get", false, FailureKind::Compacted, "..") };
+    assert_eq!(compacted.kind.exit(), Exit(6));
+    assert_eq!(json_line(&Err(compacted)), r#"{"ok":false,"op":"get","error":"compacted","message":"..","oldest":7}"#);
+}

@@ -251,12 +251,14 @@ fn entry(item: Item, keys_only: bool) -> Entry {
 }
 
 fn step(operation: &Operation, result: OperationResult) -> Step {
-    match (operation, result) {
-        (Operation::Get { key }, OperationResult::Got(item)) => Step::Get { key: key.to_vec(), found: item.map(value) },
-        (_, OperationResult::Got(item)) => Step::Get { key: Vec::new(), found: item.map(value) },
-        (_, OperationResult::Set) => Step::Set,
-        (_, OperationResult::Deleted { keys, .. }) => Step::Deleted { deleted: keys },
-        (operation, OperationResult::Scanned { items, next }) => {
+    match result {
+        OperationResult::Got(item) => {
+            let key = if let Operation::Get { key } = operation { key.to_vec() } else { Vec::new() };
+            Step::Get { key, found: item.map(value) }
+        }
+        OperationResult::Set => Step::Set,
+        OperationResult::Deleted { keys, more } => Step::Deleted { deleted: keys, more },
+        OperationResult::Scanned { items, next } => {
             let keys_only = matches!(operation, Operation::Scan { keys_only: true, .. });
             let items = items.into_iter().map(|item| entry(item, keys_only)).collect();
             Step::Scanned { items, next: next.map(Into::into) }

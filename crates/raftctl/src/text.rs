@@ -81,7 +81,10 @@ fn render_transaction(succeeded: bool, results: &[Step], revision: u64, is_termi
             }
             Step::Get { key, found: None } => text.out.extend(format!("not found: {}\n", quote(key)).into_bytes()),
             Step::Set => text.out.extend(b"set\n"),
-            Step::Deleted { deleted } => text.out.extend(format!("deleted {deleted}\n").into_bytes()),
+            Step::Deleted { deleted, more } => {
+                let left = if *more { ", and there are more" } else { "" };
+                text.out.extend(format!("deleted {deleted}{left}\n").into_bytes());
+            }
             Step::Scanned { items, .. } => items.iter().for_each(|item| push_entry(&mut text.out, item, is_terminal)),
         }
     }
