@@ -64,9 +64,10 @@ pub(crate) enum ClientEvent {
         connection: ConnectionId,
         frame: Frame,
     },
-    /// Pushed frames of so many bytes were written to it.
+    /// So many pushed frames, of so many bytes, were written to it.
     Pushed {
         connection: ConnectionId,
+        frames: usize,
         size_bytes: usize,
     },
     Left {
@@ -337,7 +338,9 @@ impl<M: StateMachine, S: Service<M>> Runtime<M, S> {
                 let now = self.now();
                 self.server.handle_frame(now, connection, frame);
             }
-            ClientEvent::Pushed { connection, size_bytes } => self.server.handle_pushed(connection, size_bytes),
+            ClientEvent::Pushed { connection, frames, size_bytes } => {
+                self.server.handle_pushed(connection, frames, size_bytes);
+            }
             ClientEvent::Left { connection } => {
                 self.server.handle_left(connection);
                 if let Some(client) = self.clients.get_mut(&connection) {

@@ -276,9 +276,9 @@ impl<M: StateMachine, S: Service<M>> Server<M, S> {
         self.service.handle_left(connection, &mut self.replies);
     }
 
-    /// So many bytes of pushed frames were written to a client.
-    pub fn handle_pushed(&mut self, connection: ConnectionId, size_bytes: usize) {
-        self.service.handle_pushed(connection, size_bytes);
+    /// So many pushed frames, of so many bytes, were written to a client.
+    pub fn handle_pushed(&mut self, connection: ConnectionId, frames: usize, size_bytes: usize) {
+        self.service.handle_pushed(connection, frames, size_bytes);
     }
 
     /// A program in this process wants `command` applied.

@@ -46,9 +46,9 @@ pub trait Service<M: StateMachine>: Send + 'static {
     /// A client has closed its connection, or it was closed. What it was still to be told ends with a reply, sent or not.
     fn handle_left(&mut self, _connection: ConnectionId, _replies: &mut Replies) {}
 
-    /// So many bytes of frames of the kind [`raft_net::FrameKind::Push`] are on their way to a client: it has room for
-    /// more.
-    fn handle_pushed(&mut self, _connection: ConnectionId, _size_bytes: usize) {}
+    /// So many frames of the kind [`raft_net::FrameKind::Push`], of so many bytes, were written to a client: it has room for
+    /// more. No more than 1,024 may be on their way to one client; with more its connection is closed.
+    fn handle_pushed(&mut self, _connection: ConnectionId, _frames: usize, _size_bytes: usize) {}
 
     /// Once a turn, after what is committed was applied: the moment to tell clients what has changed, and to propose what the
     /// state machine needs. Whether anything was asked of the node.

@@ -78,6 +78,13 @@ pub struct ClientRequest {
     seen: Option<Revision>,
 }
 
+impl ClientRequest {
+    /// Who is to be answered; the name of a watch.
+    const fn watch_id(&self) -> WatchId {
+        WatchId { connection: self.connection, request: self.id }
+    }
+}
+
 /// What a read is to find.
 #[derive(Debug)]
 enum Wanted {
@@ -87,8 +94,8 @@ enum Wanted {
     QueryAt(Query, Revision),
     /// Who the members are.
     Members,
-    /// Whatever comes from now on.
-    Watch(Filter),
+    /// From where on a watch is to tell.
+    Watch,
 }
 
 impl Default for ServiceLimits {
@@ -244,13 +251,20 @@ impl Service<KvMachine> for ClientService {
             }
             (Answer::ReadReady, Some(Wanted::QueryAt(query, revision))) => read_at(query, *revision, node),
             (Answer::ReadReady, Some(Wanted::Members)) => Ok(ResponseBody::Members(members_body(node.members(), node))),
-            (Answer::ReadReady, Some(Wanted::Watch(filter))) => {
-                let from = node.machine().store().revision().next();
-                return self.begin_watch(now, &waiter, filter.clone(), from, node, replies);
+            (Answer::ReadReady, Some(Wanted::Watch)) => {
+                if self.watches.begin_expected(now, waiter.watch_id(), node.machine().store(), replies) {
+                    return;
+                }
+                Ok(ResponseBody::Unwatched)
             }
             (Answer::ReadReady, None) => unreachable!("only a read is answered as one"),
             (Answer::Failed(Failure::Timeout), Some(_)) if waiter.seen.is_some() => Err(behind(&waiter, node)),
-            (Answer::Failed(failure), _) => Err(request_error(failure)),
+            (Answer::Failed(failure), wanted) => {
+                if matches!(wanted, Some(Wanted::Watch)) {
+                    self.watches.give_up(waiter.watch_id());
+                }
+                Err(request_error(failure))
+            }
         };
         reply(&waiter, body, node, replies);
     }
@@ -261,8 +275,8 @@ impl Service<KvMachine> for ClientService {
         }
     }
 
-    fn handle_pushed(&mut self, connection: ConnectionId, size_bytes: usize) {
-        self.watches.note_written(connection, size_bytes);
+    fn handle_pushed(&mut self, connection: ConnectionId, frames: usize, size_bytes: usize) {
+        self.watches.note_written(connection, frames, size_bytes);
     }
 
     fn turn(&mut self, now: Instant, node: &mut Node<'_>, replies: &mut Replies) -> bool {
@@ -294,7 +308,7 @@ impl ClientService {
         node: &mut Node<'_>,
         replies: &mut Replies,
     ) {
-        let id = WatchId { connection: request.connection, request: request.id };
+        let id = request.watch_id();
         let refused = if self.watches.len() >= MAX_WATCHES {
             let message = format!("this node serves {MAX_WATCHES} watches already; watch at another one");
             Some(refusal(RequestErrorKind::Overloaded, message))
@@ -309,27 +323,15 @@ impl ClientService {
             (Some(error), _) => reply(&request, Err(error), node, replies),
             // The history is the same on every node, so there is nobody to ask.
             (None, Some(from)) => match watch::check_from(from, node.machine().store()) {
-                Ok(()) => self.begin_watch(now, &request, filter, from, node, replies),
+                Ok(()) => self.watches.begin(now, id, filter, from, node.machine().store(), replies),
                 Err((kind, message)) => reply(&request, Err(refusal(kind, message)), node, replies),
             },
             (None, None) => {
-                request.wanted = Some(Wanted::Watch(filter));
+                self.watches.expect(id, filter);
+                request.wanted = Some(Wanted::Watch);
                 node.read(Waiting::Client(request), deadline);
             }
         }
-    }
-
-    fn begin_watch(
-        &mut self,
-        now: Instant,
-        request: &ClientRequest,
-        filter: Filter,
-        from: Revision,
-        node: &Node<'_>,
-        replies: &mut Replies,
-    ) {
-        let id = WatchId { connection: request.connection, request: request.id };
-        self.watches.begin(now, id, filter, from, node.machine().store(), replies);
     }
 
     fn unwatch(&mut self, request: &ClientRequest, watch: u64, node: &Node<'_>, replies: &mut Replies) {
@@ -421,8 +423,7 @@ fn behind(request: &ClientRequest, node: &Node<'_>) -> RequestError {
 }
 
 fn reply(request: &ClientRequest, body: Result<ResponseBody, RequestError>, node: &Node<'_>, replies: &mut Replies) {
-    let id = WatchId { connection: request.connection, request: request.id };
-    reply_to(id, leader(node), body, replies);
+    reply_to(request.watch_id(), leader(node), body, replies);
 }
 
 fn leader(node: &Node<'_>) -> Option<NodeAddress> {

@@ -32,6 +32,9 @@ const LOOKED_AT_PER_TURN: usize = 4_096;
 const MAX_LIVE_REVISIONS: u64 = 16_384;
 /// How often a watch that is told nothing is told that nothing has happened.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// A connection with so many frames that are not written yet is told no more, however small they are: fewer than the node
+/// keeps for it.
+const MAX_UNWRITTEN_FRAMES: usize = 512;
 /// How many marks of progress are sent in one turn.
 const MARKS_PER_TURN: usize = 256;
 
@@ -63,6 +66,15 @@ struct Watch {
     next: Option<Place>,
     /// Whether it was told anything since the last mark.
     was_told: bool,
+    /// When it is due for the next one.
+    marked_at: Instant,
+}
+
+/// What of a connection's frames is not written yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Unwritten {
+    frames: usize,
+    size_bytes: usize,
 }
 
 /// Why a watch has ended.
@@ -78,17 +90,21 @@ pub(crate) struct Watches {
     /// A connection with so many bytes that are not written yet is told no more until it has taken some.
     max_unwritten_bytes: usize,
     watches: BTreeMap<WatchId, Watch>,
+    /// Those that begin once the leader has said from where.
+    expected: BTreeMap<WatchId, Filter>,
     /// The live ones.
     live: BTreeMap<Filter, BTreeSet<WatchId>>,
     /// How many groups of live ones are about prefixes of each length.
     prefix_lengths: BTreeMap<usize, usize>,
+    /// Those that can be fed.
     behind: BTreeSet<WatchId>,
+    /// Those that are to begin at a revision that has not come yet.
+    early: BTreeSet<(Revision, WatchId)>,
     /// Who of those behind was fed last, so that all have their turn.
     fed_last: Option<WatchId>,
     /// Whether somebody behind could be fed at once.
     is_pressed: bool,
-    /// The bytes of each connection that are not written yet.
-    unwritten: BTreeMap<ConnectionId, usize>,
+    unwritten: BTreeMap<ConnectionId, Unwritten>,
     /// The live ones were told of everything up to here.
     told: Revision,
     /// When each is due for a mark.
@@ -101,9 +117,11 @@ impl Watches {
         Self {
             max_unwritten_bytes,
             watches: BTreeMap::new(),
+            expected: BTreeMap::new(),
             live: BTreeMap::new(),
             prefix_lengths: BTreeMap::new(),
             behind: BTreeSet::new(),
+            early: BTreeSet::new(),
             fed_last: None,
             is_pressed: false,
             unwritten: BTreeMap::new(),
@@ -112,14 +130,31 @@ impl Watches {
         }
     }
 
-    /// How many there are.
+    /// How many there are, those that are to begin included.
     pub(crate) fn len(&self) -> usize {
-        self.watches.len()
+        self.watches.len() + self.expected.len()
     }
 
-    /// Whether this is a watch.
+    /// Whether this is a watch, begun or not.
     pub(crate) fn contains(&self, id: WatchId) -> bool {
-        self.watches.contains_key(&id)
+        self.watches.contains_key(&id) || self.expected.contains_key(&id)
+    }
+
+    /// A watch from now on is to begin once the leader was asked where that is.
+    pub(crate) fn expect(&mut self, id: WatchId, filter: Filter) {
+        self.expected.insert(id, filter);
+    }
+
+    /// The leader was asked: `store` has everything that was acknowledged before. `false` if nobody wants to watch any more.
+    pub(crate) fn begin_expected(&mut self, now: Instant, id: WatchId, store: &KvStore, replies: &mut Replies) -> bool {
+        let Some(filter) = self.expected.remove(&id) else { return false };
+        self.begin(now, id, filter, store.revision().next(), store, replies);
+        true
+    }
+
+    /// One that was to begin will not.
+    pub(crate) fn give_up(&mut self, id: WatchId) {
+        self.expected.remove(&id);
     }
 
     /// Begins a watch of what comes from `from` on; its client is told that the store is at `revision`.
@@ -133,44 +168,51 @@ impl Watches {
         replies: &mut Replies,
     ) {
         let next = Some(Place { revision: from, told: 0 });
-        self.watches.insert(id, Watch { filter, next, was_told: true });
+        let marked_at = now.after(PROGRESS_INTERVAL);
+        self.watches.insert(id, Watch { filter, next, was_told: true, marked_at });
         self.behind.insert(id);
         self.is_pressed = true;
-        self.marks.insert((now.after(PROGRESS_INTERVAL), id));
+        self.marks.insert((marked_at, id));
         self.push(id, PushBody::Watching { revision: store.revision() }, Bytes::new(), replies);
     }
 
-    /// Ends a watch, and says whether it was there.
+    /// Ends a watch, and says whether it had begun.
     pub(crate) fn end(&mut self, id: WatchId) -> bool {
+        self.give_up(id);
         let Some(watch) = self.watches.remove(&id) else { return false };
-        self.behind.remove(&id);
-        if watch.next.is_none() {
-            self.leave_live(&watch.filter, id);
+        self.marks.remove(&(watch.marked_at, id));
+        match watch.next {
+            None => self.leave_live(&watch.filter, id),
+            Some(next) => {
+                self.behind.remove(&id);
+                self.early.remove(&(next.revision, id));
+            }
         }
         true
     }
 
-    /// Ends all watches of a connection.
+    /// Ends all watches of a connection, and names those that had begun.
     pub(crate) fn end_of_connection(&mut self, connection: ConnectionId) -> Vec<WatchId> {
-        let first = WatchId { connection, request: 0 };
-        let last = WatchId { connection, request: u64::MAX };
-        let ids: Vec<WatchId> = self.watches.range(first..=last).map(|(id, _)| *id).collect();
+        let all = WatchId { connection, request: 0 }..=WatchId { connection, request: u64::MAX };
+        self.expected.extract_if(all.clone(), |_, _| true).for_each(drop);
+        let ids: Vec<WatchId> = self.watches.range(all).map(|(id, _)| *id).collect();
         ids.iter().for_each(|id| _ = self.end(*id));
         self.unwritten.remove(&connection);
         ids
     }
 
-    /// Ends all of them.
+    /// Ends all that have begun.
     pub(crate) fn end_all(&mut self) -> Vec<WatchId> {
         let ids: Vec<WatchId> = self.watches.keys().copied().collect();
         ids.iter().for_each(|id| _ = self.end(*id));
         ids
     }
 
-    /// A connection has taken so many bytes.
-    pub(crate) fn note_written(&mut self, connection: ConnectionId, size_bytes: usize) {
+    /// A connection has taken so many frames and bytes.
+    pub(crate) fn note_written(&mut self, connection: ConnectionId, frames: usize, size_bytes: usize) {
         if let Some(unwritten) = self.unwritten.get_mut(&connection) {
-            *unwritten = unwritten.saturating_sub(size_bytes);
+            unwritten.frames = unwritten.frames.saturating_sub(frames);
+            unwritten.size_bytes = unwritten.size_bytes.saturating_sub(size_bytes);
             self.is_pressed = true;
         }
     }
@@ -200,8 +242,11 @@ impl Watches {
         if first > current {
             return;
         }
-        // One that is to begin in the future may have its turn now.
-        self.is_pressed = true;
+        while let Some(&(revision, id)) = self.early.first().filter(|(revision, _)| *revision <= current.next()) {
+            self.early.remove(&(revision, id));
+            self.behind.insert(id);
+            self.is_pressed = true;
+        }
         if self.live.is_empty() {
             return;
         }
@@ -353,8 +398,7 @@ impl Watches {
                 place = Place { revision: place.revision.next(), told: 0 };
             }
         }
-        // One that is to begin in the future waits for it.
-        let (is_live, has_more) = (place.revision == self.told.next(), place.revision <= self.told);
+        let (comes, has_more) = (self.told.next(), place.revision <= self.told);
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.next = Some(place);
         }
@@ -363,8 +407,11 @@ impl Watches {
                 self.push(id, PushBody::Events, events, replies);
             }
         }
-        if is_live {
+        if place.revision == comes {
             self.join_live(id);
+        } else if place.revision > comes {
+            self.behind.remove(&id);
+            self.early.insert((place.revision, id));
         }
         self.is_pressed |= has_more;
         Ok(())
@@ -378,29 +425,34 @@ impl Watches {
             self.marks.remove(&(due, id));
             let Some(watch) = self.watches.get_mut(&id) else { continue };
             let was_told = std::mem::take(&mut watch.was_told);
-            // Nothing is missing before what it is to be told next.
-            let complete = watch.next.map_or(self.told, |next| next.revision.previous());
+            watch.marked_at = now.after(PROGRESS_INTERVAL);
+            self.marks.insert((watch.marked_at, id));
+            // Nothing is missing before what it is to be told next; nor is anything there that has not come.
+            let complete = watch.next.map_or(self.told, |next| next.revision.previous().min(self.told));
             if !was_told && self.has_room(id.connection) {
                 self.push(id, PushBody::Progress { revision: complete }, Bytes::new(), replies);
                 if let Some(watch) = self.watches.get_mut(&id) {
                     watch.was_told = false;
                 }
             }
-            self.marks.insert((now.after(PROGRESS_INTERVAL), id));
         }
     }
 
     // --- frames --------------------------------------------------------------------------------------------------
 
     fn has_room(&self, connection: ConnectionId) -> bool {
-        self.unwritten.get(&connection).is_none_or(|unwritten| *unwritten < self.max_unwritten_bytes)
+        self.unwritten.get(&connection).is_none_or(|unwritten| {
+            unwritten.frames < MAX_UNWRITTEN_FRAMES && unwritten.size_bytes < self.max_unwritten_bytes
+        })
     }
 
     fn push(&mut self, id: WatchId, body: PushBody, payload: Bytes, replies: &mut Replies) {
         let push = Push { id: id.request, body };
         let header = postcard::to_allocvec(&push).expect("encoding into memory that grows cannot fail").into();
         let frame = Frame { kind: FrameKind::Push, group: 0, header, payload };
-        *self.unwritten.entry(id.connection).or_default() += frame.size_bytes();
+        let unwritten = self.unwritten.entry(id.connection).or_default();
+        unwritten.frames += 1;
+        unwritten.size_bytes += frame.size_bytes();
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.was_told = true;
         }
@@ -462,3 +514,7 @@ fn frames_of(events: &[WatchEvent]) -> Vec<Bytes> {
     }
     frames
 }
+
+#[cfg(test)]
+#[path = "watch_tests.rs"]
+mod tests;

@@ -143,6 +143,7 @@ pub(crate) enum Happening {
     /// Pushed frames were written to a client.
     Pushed {
         connection: ConnectionId,
+        frames: usize,
         size_bytes: usize,
     },
     /// A client has closed its connection.

@@ -182,7 +182,7 @@ impl World {
         link.last_at = at;
         let (node, process) = (link.node, link.process);
         if frame.kind == FrameKind::Push {
-            let what = Box::new(Happening::Pushed { connection, size_bytes: frame.size_bytes() });
+            let what = Box::new(Happening::Pushed { connection, frames: 1, size_bytes: frame.size_bytes() });
             self.schedule(at, Event::Arrive { node, process, what });
             if slowly > SECONDS {
                 self.coverage.count(Count::WatchFellBehind);

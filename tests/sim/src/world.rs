@@ -370,7 +370,9 @@ impl World {
                     self.checkers.answers.asked(node, process.number, connection, &frame);
                     server.handle_frame(now, connection, frame);
                 }
-                Happening::Pushed { connection, size_bytes } => server.handle_pushed(connection, size_bytes),
+                Happening::Pushed { connection, frames, size_bytes } => {
+                    server.handle_pushed(connection, frames, size_bytes);
+                }
                 Happening::Left { connection } => server.handle_left(connection),
                 Happening::Stop => {
                     server.stop(now);

@@ -27,9 +27,9 @@ const WRITE_BYTES: usize = 64 << 10;
 /// How long a client may take nothing of what is written to it; then it is taken for gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How many pushed frames may wait for a client beside the replies to its requests: more than a service sends before it
-/// hears that some were written ([`crate::Service::handle_pushed`]).
-pub(crate) const MAX_WAITING_PUSHES: usize = 1_024;
+/// How many pushed frames may wait for a client, beside one for each of its requests and their replies: more than a service
+/// sends before it hears that some were written ([`crate::Service::handle_pushed`]).
+const MAX_WAITING_PUSHES: usize = 1_024;
 
 /// The way back to one client. Dropped, the connection ends once all replies are written.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(super) async fn serve(connection: Connection, doorway: &Doorway) {
     let permits = Semaphore::new(limits.max_requests_in_flight);
     let unread_bytes = Arc::new(AtomicUsize::new(0));
     let closing = CancellationToken::new();
-    let (frames, queued) = mpsc::channel(limits.max_requests_in_flight + MAX_WAITING_PUSHES);
+    let (frames, queued) = mpsc::channel(2 * limits.max_requests_in_flight + MAX_WAITING_PUSHES);
     let handle = ClientHandle {
         frames,
         unread_bytes: Arc::clone(&unread_bytes),
@@ -111,10 +111,12 @@ async fn write_replies(
     let mut codec = FrameCodec::new(usize::MAX);
     let mut buffer = BytesMut::new();
     while let Some(frame) = queued.recv().await {
-        let (mut next, mut count, mut size_bytes, mut pushed_bytes) = (Some(frame), 0, 0, 0);
+        let (mut next, mut count, mut size_bytes) = (Some(frame), 0, 0);
+        let (mut pushed, mut pushed_bytes) = (0, 0);
         while let Some(frame) = next {
             size_bytes += frame.size_bytes();
             let is_pushed = frame.kind == FrameKind::Push;
+            pushed += usize::from(is_pushed);
             pushed_bytes += if is_pushed { frame.size_bytes() } else { 0 };
             count += usize::from(!is_pushed);
             if codec.encode(frame, &mut buffer).is_err() {
@@ -133,8 +135,8 @@ async fn write_replies(
         buffer.clear();
         unread_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
         permits.add_permits(count);
-        if pushed_bytes > 0 {
-            let pushed = ClientEvent::Pushed { connection: id, size_bytes: pushed_bytes };
+        if pushed > 0 {
+            let pushed = ClientEvent::Pushed { connection: id, frames: pushed, size_bytes: pushed_bytes };
             if doorway.clients.send(pushed).await.is_err() {
                 return;
             }
