@@ -18,25 +18,47 @@ pub(crate) struct Changes {
 
 /// The keys that one revision changed, in order. Nearly always it is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum ChangedKeys {
+pub(crate) enum ChangedKeys {
+    None,
     One(Arc<[u8]>),
-    Many(Box<[Arc<[u8]>]>),
+    Many(Vec<Arc<[u8]>>),
 }
 
 impl ChangedKeys {
-    fn of(mut keys: Vec<Arc<[u8]>>) -> Self {
-        assert!(keys.is_sorted_by(|a, b| a < b) && !keys.is_empty(), "a revision changes each of its keys once");
-        match keys.len() {
-            1 => Self::One(keys.swap_remove(0)),
-            _ => Self::Many(keys.into()),
-        }
+    /// Adds a key.
+    ///
+    /// # Panics
+    /// If it is not above those before it.
+    pub(crate) fn push(&mut self, key: Arc<[u8]>) {
+        assert!(
+            self.keys().last().is_none_or(|last| *last < key),
+            "a revision changes each of its keys once, in order"
+        );
+        *self = match std::mem::replace(self, Self::None) {
+            Self::None => Self::One(key),
+            Self::One(first) => Self::Many(vec![first, key]),
+            Self::Many(mut keys) => {
+                keys.push(key);
+                Self::Many(keys)
+            }
+        };
     }
 
-    const fn keys(&self) -> &[Arc<[u8]>] {
+    fn keys(&self) -> &[Arc<[u8]>] {
         match self {
+            Self::None => &[],
             Self::One(key) => std::slice::from_ref(key),
             Self::Many(keys) => keys,
         }
+    }
+}
+
+impl FromIterator<Arc<[u8]>> for ChangedKeys {
+    fn from_iter<T: IntoIterator<Item = Arc<[u8]>>>(keys: T) -> Self {
+        keys.into_iter().fold(Self::None, |mut changed, key| {
+            changed.push(key);
+            changed
+        })
     }
 }
 
@@ -46,12 +68,16 @@ impl Changes {
         Self { first, by_revision: VecDeque::new() }
     }
 
-    /// Adds the keys of the next revision, in order.
+    /// Adds the keys of the next revision.
     ///
     /// # Panics
-    /// If there are none, or they are not in order.
-    pub(crate) fn push(&mut self, keys: Vec<Arc<[u8]>>) {
-        self.by_revision.push_back(ChangedKeys::of(keys));
+    /// If there are none.
+    pub(crate) fn push(&mut self, mut keys: ChangedKeys) {
+        assert!(keys != ChangedKeys::None, "a revision changes something");
+        if let ChangedKeys::Many(keys) = &mut keys {
+            keys.shrink_to_fit();
+        }
+        self.by_revision.push_back(keys);
     }
 
     /// The first revision there is.

@@ -90,9 +90,14 @@ fn perform(change: &mut Change<'_>, command: &Command) -> Result<Effect, Refusal
 
 /// Writes a value, if there is room for it.
 fn put(change: &mut Change<'_>, key: &[u8], value: &[u8], lease: Option<LeaseId>) -> Result<(), Refusal> {
-    check_quota(change.store(), change.store().growth(key, value.len()))?;
+    check_room(change.store(), key, value)?;
     change.put(key, value, lease, false);
     Ok(())
+}
+
+/// Whether a key may have this value. What it has now is looked up only where the quota is near.
+fn check_room(store: &Store, key: &[u8], value: &[u8]) -> Result<(), Refusal> {
+    if store.has_room_for(key, value.len()) { Ok(()) } else { check_quota(store, store.growth(key, value.len())) }
 }
 
 /// Whether the keys may cost so much more. They may always cost less.
@@ -146,7 +151,7 @@ fn set_leased(
     if if_absent && store.value(key).is_some() {
         return Ok(Effect::Set { set: false });
     }
-    check_quota(store, store.growth(key, value.len()))?;
+    check_room(store, key, value)?;
     let lease = match choice {
         LeaseChoice::Granted(id) => id,
         LeaseChoice::Own { ttl_ms } => grant(store, ttl_ms, now, true)?,

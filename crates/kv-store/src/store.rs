@@ -11,13 +11,14 @@
 //! given back by [`Store::sweep`], a bounded amount a command, and not while a snapshot is under way, which must
 //! find the versions of its own moment. Nobody but a snapshot sees the difference.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::changes::Changes;
+use crate::changes::{ChangedKeys, Changes};
 use crate::hash::RecentHashes;
 use crate::history::{self, Current, KeyHistory, Present, Value, Version};
 use crate::lease::Leases;
@@ -99,8 +100,7 @@ impl Eq for Store {}
 pub(crate) struct Change<'a> {
     store: &'a mut Store,
     revision: Revision,
-    /// In order, each once.
-    keys: Vec<Arc<[u8]>>,
+    keys: ChangedKeys,
     cost: u64,
 }
 
@@ -108,10 +108,10 @@ impl Store {
     /// Runs `work`; whatever it changes is one revision. If it changes nothing, the revision stays.
     pub(crate) fn change<T>(&mut self, work: impl FnOnce(&mut Change<'_>) -> T) -> T {
         let revision = self.revision.next();
-        let mut change = Change { store: self, revision, keys: Vec::new(), cost: 0 };
+        let mut change = Change { store: self, revision, keys: ChangedKeys::None, cost: 0 };
         let result = work(&mut change);
         let Change { keys, cost, .. } = change;
-        if !keys.is_empty() {
+        if keys != ChangedKeys::None {
             self.revision = revision;
             self.history_bytes += cost;
             self.changes.push(keys);
@@ -287,6 +287,11 @@ impl Store {
         self.quota_bytes = quota_bytes;
     }
 
+    /// Whether there is room for `key` with a value of so many bytes, whatever it has now.
+    pub(crate) fn has_room_for(&self, key: &[u8], value_bytes: usize) -> bool {
+        self.quota_bytes.is_none_or(|quota_bytes| self.live_bytes + live_bytes(key, value_bytes) <= quota_bytes)
+    }
+
     /// How much more the keys cost once `key` has a value of so many bytes.
     pub(crate) fn growth(&self, key: &[u8], value_bytes: usize) -> i64 {
         let new = live_bytes(key, value_bytes);
@@ -444,39 +449,42 @@ impl Change<'_> {
     }
 
     /// Writes a value: the next version of the key, or its first one if there is none, or if the key is to begin `anew`. Key
-    /// and value are copied here, once, so that a small value never pins a receive buffer. Keys must come in order.
+    /// and value are copied here, so that a small value never pins a receive buffer; the key also where it is there already,
+    /// as that costs less than a second search. Keys must come in order.
     pub(crate) fn put(&mut self, key: &[u8], bytes: &[u8], lease: Option<LeaseId>, anew: bool) {
-        let revision = self.revision;
-        let mut value = Value { bytes: bytes.into(), create_revision: revision, version: 1, lease };
         let store = &mut *self.store;
-        let this_key = (Bound::Included(key), Bound::Included(key));
-        if let Some((key, slot)) = store.present.range_mut::<[u8], _>(this_key).next() {
-            if !anew {
-                value.create_revision = slot.value.create_revision;
-                value.version = slot.value.version + 1;
+        let mut value = Value { bytes: bytes.into(), create_revision: self.revision, version: 1, lease };
+        let key = match store.present.entry(key.into()) {
+            Entry::Occupied(mut slot) => {
+                let key = Arc::clone(slot.key());
+                let old = &slot.get().value;
+                if !anew {
+                    value.create_revision = old.create_revision;
+                    value.version = old.version + 1;
+                }
+                self.cost += cost(&key, old.bytes.len());
+                store.live_bytes -= live_bytes(&key, old.bytes.len());
+                store.leases.move_key(&key, old.lease, lease);
+                let current = Current::new(&key, self.revision, value);
+                store.hash = store.hash.minus(slot.get().hash).plus(current.hash);
+                let old = std::mem::replace(&mut **slot.get_mut(), current);
+                store.past.entry(Arc::clone(&key)).or_default().push_back(old.into_version());
+                key
             }
-            let current = Current::new(key, revision, value);
-            store.hash = store.hash.minus(slot.hash).plus(current.hash);
-            let old = std::mem::replace(&mut **slot, current);
-            self.cost += cost(key, old.value.bytes.len());
-            store.live_bytes = store.live_bytes - live_bytes(key, old.value.bytes.len()) + live_bytes(key, bytes.len());
-            store.leases.move_key(key, old.value.lease, lease);
-            store.past.entry(Arc::clone(key)).or_default().push_back(old.into_version());
-            self.keys.push(Arc::clone(key));
-            return;
-        }
-        let (key, last) = match store.past.get_key_value(key) {
-            Some((key, past)) => (Arc::clone(key), past.back()),
-            None => (key.into(), None),
+            Entry::Vacant(slot) => {
+                let key = Arc::clone(slot.key());
+                // A removed key counts as remembered, unless that was forgotten and is only not swept yet.
+                let last = store.past.get(&key).and_then(VecDeque::back);
+                store.remembered -= usize::from(last.is_some_and(|last| last.mod_revision >= store.oldest));
+                self.cost += cost(&key, 0);
+                store.leases.move_key(&key, None, lease);
+                let current = Current::new(&key, self.revision, value);
+                store.hash = store.hash.plus(current.hash);
+                slot.insert(Box::new(current));
+                key
+            }
         };
-        // A removed key counts as remembered, unless that was forgotten and is only not swept yet.
-        store.remembered -= usize::from(last.is_some_and(|last| last.mod_revision >= store.oldest));
-        let current = Current::new(&key, revision, value);
-        store.hash = store.hash.plus(current.hash);
-        store.present.insert(Arc::clone(&key), Box::new(current));
         store.live_bytes += live_bytes(&key, bytes.len());
-        store.leases.move_key(&key, None, lease);
-        self.cost += cost(&key, 0);
         self.keys.push(key);
     }
 
